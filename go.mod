@@ -1,0 +1,3 @@
+module github.com/bellwether-lb/bellwether
+
+go 1.26.0

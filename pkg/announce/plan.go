@@ -1,0 +1,32 @@
+package announce
+
+import (
+	"net/netip"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// Plan is what this node shall say. It is complete: what it does not name is not announced.
+type Plan struct {
+	L2 L2Plan `json:"l2"`
+	// Why holds, for every Service with an address, one verdict per address.
+	Why map[cluster.Key][]Verdict `json:"why,omitempty"`
+}
+
+// L2Plan is the complete desired state of the layer 2 actuator.
+type L2Plan struct {
+	// Links are this node's links, by the names that Addrs uses.
+	Links []cluster.Link `json:"links,omitempty"`
+	// Addrs says for every address what to do with it; an address that is not named is withdrawn at once.
+	Addrs map[netip.Addr]L2 `json:"addrs,omitempty"`
+}
+
+// L2 is what to do with one address on layer 2.
+type L2 struct {
+	// Links are the names of the links to answer on, sorted.
+	Links []string `json:"links"`
+	// Yield is true for an address that another node owns: do not start to answer for it, but if it is being
+	// answered, go on until the new owner has been heard announcing it, or a bound runs out. This is what makes a
+	// planned move lose nothing.
+	Yield bool `json:"yield,omitempty"`
+}
