@@ -1,0 +1,176 @@
+package v1beta1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// AddressRange is a set of addresses: a CIDR (192.0.2.0/24, 2001:db8::/64), a range with both ends included
+// (192.0.2.10-192.0.2.20), or one address (192.0.2.7).
+//
+// +kubebuilder:validation:MaxLength=95
+// +kubebuilder:validation:XValidation:rule="isIP(self) || isCIDR(self) || (self.split('-').size() == 2 && self.split('-').all(p, isIP(p.trim())))",messageExpression="\"'\" + self + \"' is not a set of addresses: write a CIDR (192.0.2.0/24), a range (192.0.2.10-192.0.2.20) or one address (192.0.2.7)\""
+// +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && self.split('-').all(p, isIP(p.trim()))) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",messageExpression="\"'\" + self + \"' mixes address families: both ends of a range must be IPv4, or both IPv6\""
+// +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && self.split('-').all(p, isIP(p.trim()) && ip(p.trim()).family() == 4)) || int(self.split('-')[0].trim().split('.')[0])*16777216 + int(self.split('-')[0].trim().split('.')[1])*65536 + int(self.split('-')[0].trim().split('.')[2])*256 + int(self.split('-')[0].trim().split('.')[3]) <= int(self.split('-')[1].trim().split('.')[0])*16777216 + int(self.split('-')[1].trim().split('.')[1])*65536 + int(self.split('-')[1].trim().split('.')[2])*256 + int(self.split('-')[1].trim().split('.')[3])",messageExpression="\"'\" + self + \"' runs backwards: write the lower address first\""
+// +kubebuilder:validation:XValidation:rule="!isIP(self) || ip(self).isGlobalUnicast()",messageExpression="\"'\" + self + \"' cannot be given to a Service: it is a loopback, link-local, multicast or unspecified address; use a unicast address that your network routes\""
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).ip().isGlobalUnicast()",messageExpression="\"'\" + self + \"' cannot be given to Services: it is a loopback, link-local, multicast or unspecified network; use a unicast network that your network routes\""
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).prefixLength() >= 4",messageExpression="\"'\" + self + \"' spans far more than any network has: write a longer prefix, such as a /24\""
+// +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && self.split('-').all(p, isIP(p.trim()))) || self.split('-').all(p, ip(p.trim()).isGlobalUnicast())",messageExpression="\"'\" + self + \"' cannot be given to Services: an end of the range is a loopback, link-local, multicast or unspecified address; use unicast addresses that your network routes\""
+type AddressRange string
+
+// Protocol is a way to make an address reachable.
+//
+// +kubebuilder:validation:Enum=L2
+type Protocol string
+
+// ProtocolL2 answers ARP and NDP from one node at a time.
+const ProtocolL2 Protocol = "L2"
+
+// Sharing says who may use one sharing key together.
+//
+// +kubebuilder:validation:Enum=SameNamespace;AcrossNamespaces
+type Sharing string
+
+// The sharing scopes.
+const (
+	SharingSameNamespace    Sharing = "SameNamespace"
+	SharingAcrossNamespaces Sharing = "AcrossNamespaces"
+)
+
+// IPAddressPoolSpec says which addresses there are to give, and to whom.
+type IPAddressPoolSpec struct {
+	// Addresses that this pool gives to Services. Each entry is a CIDR (192.0.2.0/24), a range (192.0.2.10-192.0.2.20)
+	// or one address; IPv4 and IPv6 may be mixed.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=set
+	Addresses []AddressRange `json:"addresses"`
+
+	// ExcludedAddresses are never given out, though Addresses holds them: gateways, DHCP ranges.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=set
+	ExcludedAddresses []AddressRange `json:"excludedAddresses,omitempty"`
+
+	// AutoAssign lets any Service have an address from this pool. With false, only Services that ask for the pool or
+	// for one of its addresses get one.
+	//
+	// +optional
+	// +kubebuilder:default=true
+	AutoAssign *bool `json:"autoAssign,omitempty"`
+
+	// AvoidBuggyIPs skips IPv4 addresses that end in .0 or .255 unless a Service asks for one by name.
+	//
+	// +optional
+	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
+
+	// Advertise announces this pool with default settings, as if an empty advertisement of each protocol named it.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=1
+	// +listType=set
+	Advertise []Protocol `json:"advertise,omitempty"`
+
+	// ServiceAllocation restricts and orders who gets addresses from this pool.
+	//
+	// +optional
+	ServiceAllocation *ServiceAllocation `json:"serviceAllocation,omitempty"`
+
+	// Sharing says who may use one sharing key (annotation bellwether.dev/allow-shared-ip) together.
+	//
+	// +optional
+	// +kubebuilder:default=SameNamespace
+	Sharing Sharing `json:"sharing,omitempty"`
+}
+
+// ServiceAllocation restricts a pool to some Services. A Service must match the namespace half (Namespaces or
+// NamespaceSelectors, where either is set) and the service half (ServiceSelectors, where set).
+type ServiceAllocation struct {
+	// Priority orders the pools that a Service may use: lower first, pools without one last.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Priority *int32 `json:"priority,omitempty"`
+
+	// Namespaces whose Services may use this pool.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +listType=set
+	Namespaces []string `json:"namespaces,omitempty"`
+
+	// NamespaceSelectors select namespaces by label; one that matches is enough.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=atomic
+	NamespaceSelectors []metav1.LabelSelector `json:"namespaceSelectors,omitempty"`
+
+	// ServiceSelectors select Services by label; one that matches is enough.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=atomic
+	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
+}
+
+// Usage counts the addresses of one family, clamped to 2^63-1.
+type Usage struct {
+	// Total addresses that the pool can give.
+	Total int64 `json:"total"`
+	// Assigned addresses, each counted once however many Services share it.
+	Assigned int64 `json:"assigned"`
+	// Available addresses that are still free.
+	Available int64 `json:"available"`
+}
+
+// IPAddressPoolStatus is what the controller says about a pool.
+type IPAddressPoolStatus struct {
+	// IPv4 counts the pool's IPv4 addresses.
+	//
+	// +optional
+	IPv4 Usage `json:"ipv4"`
+	// IPv6 counts the pool's IPv6 addresses.
+	//
+	// +optional
+	IPv6 Usage `json:"ipv6"`
+	// Conditions: Accepted, Ready, Exhausted, Overlaps, Advertised.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// IPAddressPool is a set of addresses that Services of type LoadBalancer are given from.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=pool,categories=bellwether
+// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
+// +kubebuilder:printcolumn:name="Auto",type=boolean,JSONPath=`.spec.autoAssign`
+// +kubebuilder:printcolumn:name="V4 Used",type=integer,JSONPath=`.status.ipv4.assigned`
+// +kubebuilder:printcolumn:name="V4 Free",type=integer,JSONPath=`.status.ipv4.available`
+// +kubebuilder:printcolumn:name="V6 Used",type=integer,JSONPath=`.status.ipv6.assigned`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Advertised",type=string,JSONPath=`.status.conditions[?(@.type=="Advertised")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type IPAddressPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec IPAddressPoolSpec `json:"spec"`
+	// +optional
+	Status IPAddressPoolStatus `json:"status,omitempty"`
+}
+
+// IPAddressPoolList is a list of IPAddressPools.
+//
+// +kubebuilder:object:root=true
+type IPAddressPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []IPAddressPool `json:"items"`
+}

@@ -1,0 +1,95 @@
+package v1beta1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// SpeakerLink is a network interface that a speaker can announce on.
+type SpeakerLink struct {
+	// Name of the interface.
+	Name string `json:"name"`
+	// MAC address that the speaker answers with.
+	MAC string `json:"mac"`
+	// Up is true when the interface is up and has carrier.
+	Up bool `json:"up"`
+	// Prefixes are the subnets that the interface is in.
+	//
+	// +optional
+	// +listType=atomic
+	Prefixes []string `json:"prefixes,omitempty"`
+}
+
+// OwnedAddress is an address that a speaker answers for.
+type OwnedAddress struct {
+	// Address that is answered for.
+	Address string `json:"address"`
+	// Interfaces that it is answered on.
+	//
+	// +listType=atomic
+	Interfaces []string `json:"interfaces"`
+}
+
+// SpeakerLayer2 is what a speaker announces over ARP and NDP.
+type SpeakerLayer2 struct {
+	// Addresses counts Owned.
+	//
+	// +optional
+	Addresses int32 `json:"addresses"`
+	// Owned are the addresses that this speaker answers for now, sorted.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=address
+	Owned []OwnedAddress `json:"owned,omitempty"`
+}
+
+// SpeakerStatus is what a speaker says about itself, at most once a second.
+type SpeakerStatus struct {
+	// Version of the speaker that wrote this.
+	//
+	// +optional
+	Version string `json:"version,omitempty"`
+	// Links that the speaker can announce on.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Links []SpeakerLink `json:"links,omitempty"`
+	// Layer2 is what it announces over ARP and NDP.
+	//
+	// +optional
+	Layer2 SpeakerLayer2 `json:"layer2"`
+	// Conditions: Ready, MembersAgree, ConfigApplied.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Speaker shows what the speaker on one node announces. It is named after the node, owned by the Node object, and written
+// by that node's speaker; there is nothing to configure in it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=bellwether
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="L2",type=integer,JSONPath=`.status.layer2.addresses`
+// +kubebuilder:printcolumn:name="Members agree",type=string,JSONPath=`.status.conditions[?(@.type=="MembersAgree")].status`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Speaker struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Status SpeakerStatus `json:"status,omitempty"`
+}
+
+// SpeakerList is a list of Speakers.
+//
+// +kubebuilder:object:root=true
+type SpeakerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []Speaker `json:"items"`
+}
