@@ -1,0 +1,158 @@
+package config
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"sort"
+
+	"go4.org/netipx"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// Objects are the wire objects that a Config is made from.
+type Objects struct {
+	Pools            []v1beta1.IPAddressPool   `json:"pools,omitempty"`
+	L2Advertisements []v1beta1.L2Advertisement `json:"l2Advertisements,omitempty"`
+}
+
+// Config is everything that the operator said, parsed. It is never changed after Parse; its JSON form is the Objects it
+// was parsed from, so that a dumped one can be read back.
+type Config struct {
+	Pools []Pool            // by name
+	L2    []L2Advertisement // by name; the ones implied by Pool.Advertise are not among them
+
+	source Objects
+	owners []span // which pool covers which addresses: disjoint and ascending
+}
+
+// Pool is a parsed IPAddressPool.
+type Pool struct {
+	Name   string
+	Labels labels.Set
+	// Covers is what the pool may give: its addresses less its exclusions, and less what an elder pool has already.
+	Covers *netipx.IPSet
+	// Inert pools give nothing new; what was given from them is kept. A pool that is being deleted, or whose spec
+	// cannot be understood in full, is inert.
+	Inert         bool
+	AutoAssign    bool
+	AvoidBuggyIPs bool
+	AdvertiseL2   bool
+	ShareAcross   bool // one sharing key may be used from several namespaces
+	Allocation    Allocation
+}
+
+// Allocation says who may have addresses of a pool.
+type Allocation struct {
+	// Restricted is true when the object names namespaces, namespace selectors or service selectors.
+	Restricted         bool
+	Priority           int64 // lower first; NoPriority where unset
+	Namespaces         []string
+	NamespaceSelectors []labels.Selector
+	ServiceSelectors   []labels.Selector
+}
+
+// NoPriority sorts after every priority that can be set.
+const NoPriority = int64(1) << 40
+
+// L2Advertisement is a parsed L2Advertisement.
+type L2Advertisement struct {
+	Name             string
+	AllPools         bool
+	Pools            []string
+	PoolSelectors    []labels.Selector
+	ServiceSelectors []labels.Selector // empty: all
+	NodeSelectors    []labels.Selector // empty: all
+	Interfaces       []string          // exact names or globs; empty: no restriction
+}
+
+type span struct {
+	from, to netip.Addr
+	pool     int
+}
+
+// PoolOf returns the pool that covers an address. Pools never overlap: the elder one covers.
+func (c Config) PoolOf(a netip.Addr) (Pool, bool) {
+	i := c.PoolIndex(a)
+	if i < 0 {
+		return Pool{}, false
+	}
+	return c.Pools[i], true
+}
+
+// PoolIndex returns the position in Pools of the pool that covers an address, or -1.
+func (c Config) PoolIndex(a netip.Addr) int {
+	i := sort.Search(len(c.owners), func(i int) bool { return c.owners[i].to.Compare(a) >= 0 })
+	if i < len(c.owners) && c.owners[i].from.Compare(a) <= 0 {
+		return c.owners[i].pool
+	}
+	return -1
+}
+
+// Pool returns the pool of that name.
+func (c Config) Pool(name string) (Pool, bool) {
+	i, found := slices.BinarySearchFunc(c.Pools, name, func(p Pool, name string) int {
+		switch {
+		case p.Name < name:
+			return -1
+		case p.Name > name:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		return Pool{}, false
+	}
+	return c.Pools[i], true
+}
+
+// Admits reports whether a Service may have addresses of this pool: the namespace half and the service half must both
+// match, where they are set.
+func (a Allocation) Admits(s cluster.Service) bool {
+	if len(a.Namespaces)+len(a.NamespaceSelectors) > 0 &&
+		!slices.Contains(a.Namespaces, s.Key.Namespace) &&
+		!matchesAny(a.NamespaceSelectors, s.NamespaceLabels) {
+		return false
+	}
+	return len(a.ServiceSelectors) == 0 || matchesAny(a.ServiceSelectors, s.Labels)
+}
+
+// SelectsPool reports whether the advertisement announces the addresses of a pool.
+func (a L2Advertisement) SelectsPool(p Pool) bool {
+	return a.AllPools || slices.Contains(a.Pools, p.Name) || matchesAny(a.PoolSelectors, p.Labels)
+}
+
+// SelectsService reports whether the advertisement announces a Service that has these labels.
+func (a L2Advertisement) SelectsService(serviceLabels map[string]string) bool {
+	return len(a.ServiceSelectors) == 0 || matchesAny(a.ServiceSelectors, serviceLabels)
+}
+
+// SelectsNode reports whether a node with these labels may announce.
+func (a L2Advertisement) SelectsNode(nodeLabels map[string]string) bool {
+	return len(a.NodeSelectors) == 0 || matchesAny(a.NodeSelectors, nodeLabels)
+}
+
+func matchesAny(selectors []labels.Selector, set map[string]string) bool {
+	for _, s := range selectors {
+		if s.Matches(labels.Set(set)) {
+			return true
+		}
+	}
+	return false
+}
+
+// MarshalJSON writes the objects that the Config was parsed from.
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.source) }
+
+// UnmarshalJSON parses the objects anew. Problems are not an error: a dumped Config may well have had some.
+func (c *Config) UnmarshalJSON(data []byte) error {
+	var objects Objects
+	if err := json.Unmarshal(data, &objects); err != nil {
+		return err
+	}
+	*c, _ = Parse(objects)
+	return nil
+}
