@@ -55,7 +55,7 @@ func (l *ledger) blocker(service int, a netip.Addr) (other int, why Attribute, b
 	if !held {
 		return 0, "", false
 	}
-	across := false
+	across := true // what no pool covers any more is only ever kept, so those who shared it go on sharing it
 	if i := l.config.PoolIndex(a); i >= 0 {
 		across = l.config.Pools[i].ShareAcross
 	}

@@ -27,9 +27,6 @@ type field struct {
 	keyBuf    []byte
 }
 
-// implied is the advertisement that IPAddressPool.spec.advertise stands for: all nodes, all fitting links.
-var implied = config.L2Advertisement{}
-
 func newField(v View) *field {
 	f := &field{view: v, self: -1, poolIndex: map[string]int{}, classes: map[string]*class{}}
 	f.nodes = slices.Clone(v.Nodes)
@@ -106,6 +103,9 @@ func subnets(byNode [][]cluster.Link) []netip.Prefix {
 		for _, l := range links {
 			for _, p := range l.Prefixes {
 				p = p.Masked()
+				if p.Addr().IsLinkLocalUnicast() {
+					continue
+				}
 				if _, dup := seen[p]; !dup {
 					seen[p] = struct{}{}
 					all = append(all, p)
@@ -168,88 +168,83 @@ func (f *field) advertisements(group []use) []int {
 	return advs
 }
 
+// advertisement returns the advertisement at a position; the one past the last is what IPAddressPool.spec.advertise stands
+// for: all nodes, all fitting links.
 func (f *field) advertisement(i int) config.L2Advertisement {
 	if i == len(f.view.Config.L2) {
-		return implied
+		return config.L2Advertisement{}
 	}
 	return f.view.Config.L2[i]
 }
 
-// newClass works out which nodes may own the addresses of a class, and on which links.
+// newClass works out which nodes may own the addresses of a class, and on which links. A node's links are of two tiers:
+// those that an advertisement names or whose subnet holds the address, and, where an advertisement names none, all others.
+// The second tier counts only where no node has the first: then the address is routed to the segment, and any link will
+// do. A node is in a tier whatever becomes of the others, so losing one that is not the owner cannot bring new rivals in.
 func (f *field) newClass(advs []int, addr netip.Addr) *class {
 	c := &class{standing: make([]Reason, len(f.nodes))}
-	links := make([]map[string]struct{}, len(f.nodes))
-	fits := make([]bool, len(f.nodes))
-	selected := make([]bool, len(f.nodes))
-	for _, a := range advs {
-		adv := f.advertisement(a)
-		var may []int
-		for n, node := range f.nodes {
-			if f.standing[n] == Candidate && adv.SelectsNode(node.Labels) {
-				may = append(may, n)
-				selected[n] = true
-			}
-		}
-		onSubnet := f.anyHolds(may, addr)
-		for _, n := range may {
-			fits[n] = fits[n] || f.assumed[n]
-			for _, l := range f.up[n] {
-				if !linkFits(adv, l, addr, onSubnet) {
-					continue
-				}
-				if links[n] == nil {
-					links[n] = map[string]struct{}{}
-				}
-				links[n][l.Name] = struct{}{}
-				fits[n] = true
-			}
-		}
-	}
+	var tiers [2][]int
+	var own [2][]string
 	for n := range f.nodes {
+		links, selected := f.linksFor(n, advs, addr)
 		switch {
 		case f.standing[n] != Candidate:
 			c.standing[n] = f.standing[n]
-		case !selected[n]:
+			continue
+		case !selected:
 			c.standing[n] = NodeNotSelected
-		case !fits[n]:
-			c.standing[n] = NoLink
-		default:
-			c.standing[n] = Candidate
-			c.candidates = append(c.candidates, n)
+			continue
+		}
+		c.standing[n] = NoLink
+		for tier := range tiers {
+			if len(links[tier]) > 0 || f.assumed[n] {
+				tiers[tier] = append(tiers[tier], n)
+			}
+		}
+		if n == f.self {
+			own = links
 		}
 	}
-	if f.self >= 0 {
-		for name := range links[f.self] {
-			c.links = append(c.links, name)
-		}
-		slices.Sort(c.links)
+	tier := 0
+	if len(tiers[0]) == 0 {
+		tier = 1
+	}
+	c.candidates, c.links = tiers[tier], own[tier]
+	for _, n := range c.candidates {
+		c.standing[n] = Candidate
 	}
 	return c
 }
 
-// anyHolds reports whether one of the nodes is in a subnet that holds the address. Where one is, only such nodes can be
-// reached by the address on their link; where none is, the address is routed to the segment and any will do.
-func (f *field) anyHolds(nodes []int, addr netip.Addr) bool {
-	for _, n := range nodes {
+// linksFor returns a node's links for an address, by tier and sorted, and whether any advertisement selects the node.
+func (f *field) linksFor(n int, advs []int, addr netip.Addr) (links [2][]string, selected bool) {
+	for _, a := range advs {
+		adv := f.advertisement(a)
+		if !adv.SelectsNode(f.nodes[n].Labels) {
+			continue
+		}
+		selected = true
 		for _, l := range f.up[n] {
-			if l.Contains(addr) {
-				return true
+			switch {
+			case named(adv, l), len(adv.Interfaces) == 0 && l.Contains(addr):
+				links[0] = append(links[0], l.Name)
+			case len(adv.Interfaces) == 0:
+				links[1] = append(links[1], l.Name)
 			}
+		}
+	}
+	for tier := range links {
+		slices.Sort(links[tier])
+		links[tier] = slices.Compact(links[tier])
+	}
+	return links, selected
+}
+
+func named(adv config.L2Advertisement, l cluster.Link) bool {
+	for _, glob := range adv.Interfaces {
+		if ok, err := path.Match(glob, l.Name); err == nil && ok {
+			return true
 		}
 	}
 	return false
-}
-
-// linkFits reports whether an advertisement announces an address on a link: on the interfaces that it names, or, where it
-// names none, on those whose subnet holds the address, or on all where no node's does.
-func linkFits(adv config.L2Advertisement, l cluster.Link, addr netip.Addr, onSubnet bool) bool {
-	if len(adv.Interfaces) > 0 {
-		for _, glob := range adv.Interfaces {
-			if ok, err := path.Match(glob, l.Name); err == nil && ok {
-				return true
-			}
-		}
-		return false
-	}
-	return !onSubnet || l.Contains(addr)
 }
