@@ -1,0 +1,236 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ProcSpec describes a long-running process of the lab.
+type ProcSpec struct {
+	// Name is unique in its place and names the log file.
+	Name string
+	// Args is the command line; Args[0] is looked up in PATH.
+	Args []string
+	// Env is added to the environment of the process that starts it.
+	Env []string
+	// Dir is the working directory; the lab's state folder when empty.
+	Dir string
+	// AtPowerOn starts the process again when its node gets power back.
+	AtPowerOn bool
+}
+
+// Process is a process that Start started. It outlives the program that
+// started it; Lab.Process finds it again.
+type Process struct {
+	Where string
+	Spec  ProcSpec
+	PID   int
+	Born  uint64 // start time in clock ticks since boot: tells PID's owner from a later one
+	Log   string // file that holds its output
+
+	path string // of this record
+}
+
+// markVar is set in the environment of everything the lab starts, and is
+// inherited by what those start: a process can be found by it even when the lab
+// was killed before it could record the PID.
+const markVar = "BELLWETHER_LAB_PLACE"
+
+func (l *Lab) mark(where string) string { return markVar + "=" + l.opts.Name + "/" + where }
+
+// Command returns a command that runs inside a place's network namespace. It
+// is the caller's: it is not recorded, but power-off and down end it.
+func (l *Lab) Command(where string, args ...string) *exec.Cmd {
+	return l.CommandContext(context.Background(), where, args...)
+}
+
+// CommandContext is Command with a context that kills the process when done.
+func (l *Lab) CommandContext(ctx context.Context, where string, args ...string) *exec.Cmd {
+	// nsenter and not "ip netns exec": the latter remounts /sys and hides the
+	// cgroup mounts. nsenter replaces itself, so the PID is the program's own.
+	full := append([]string{"--net=" + l.NetNS(where), "--"}, args...)
+	cmd := exec.CommandContext(ctx, "nsenter", full...)
+	cmd.Env = append(os.Environ(), l.mark(where))
+	return cmd
+}
+
+// Start starts a process in a place and records it. When a process of that
+// name runs there already, that is an error.
+func (l *Lab) Start(where string, spec ProcSpec) (*Process, error) {
+	p := &Process{
+		Where: where, Spec: spec,
+		Log:  filepath.Join(l.dir, "logs", where, spec.Name+".log"),
+		path: filepath.Join(l.dir, "procs", where, spec.Name+".json"),
+	}
+	if old, err := l.Process(where, spec.Name); err == nil && old.Alive() {
+		return nil, fmt.Errorf("start %s in %s: it runs already, as process %d", spec.Name, where, old.PID)
+	}
+	if err := p.start(l); err != nil {
+		return nil, fmt.Errorf("start %s in %s: %w", spec.Name, where, err)
+	}
+	return p, nil
+}
+
+// start runs the process by its spec and writes the record.
+func (p *Process) start(l *Lab) error {
+	for _, f := range []string{p.Log, p.path} {
+		if err := os.MkdirAll(filepath.Dir(f), 0o755); err != nil {
+			return err
+		}
+	}
+	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := l.Command(p.Where, p.Spec.Args...)
+	cmd.Env = append(cmd.Env, p.Spec.Env...)
+	cmd.Dir = p.Spec.Dir
+	if cmd.Dir == "" {
+		cmd.Dir = l.dir
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	// A session of its own: Ctrl-C at the terminal is for the lab command only.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() { _ = cmd.Wait() }() // reaps it; how it ended is in its log
+	p.PID = cmd.Process.Pid
+	if st, err := readStat(p.PID); err == nil {
+		p.Born = st.born
+	}
+	return writeJSON(p.path, p)
+}
+
+// Process finds a process that Start recorded.
+func (l *Lab) Process(where, name string) (*Process, error) {
+	path := filepath.Join(l.dir, "procs", where, name+".json")
+	p := &Process{path: path}
+	if err := readJSON(path, p); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("no process %s was started in %s: %w", name, where, err)
+		}
+		return nil, fmt.Errorf("read the record of %s in %s: %w", name, where, err)
+	}
+	return p, nil
+}
+
+// Processes lists what Start recorded in a place, dead or alive, by name.
+func (l *Lab) Processes(where string) ([]*Process, error) {
+	files, err := filepath.Glob(filepath.Join(l.dir, "procs", where, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var list []*Process
+	for _, f := range files {
+		p, err := l.Process(where, strings.TrimSuffix(filepath.Base(f), ".json"))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// Alive reports whether the process still runs.
+func (p *Process) Alive() bool {
+	st, err := readStat(p.PID)
+	return err == nil && st.born == p.Born && !st.dead()
+}
+
+// Signal sends a signal; to a process that is gone it is an error.
+func (p *Process) Signal(sig syscall.Signal) error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return fmt.Errorf("signal %s in %s: %w", p.Spec.Name, p.Where, err)
+	}
+	defer unix.Close(fd)
+	if !p.Alive() { // asked with the handle held, so the PID cannot change hands now
+		return fmt.Errorf("signal %s in %s: %w", p.Spec.Name, p.Where, os.ErrProcessDone)
+	}
+	return unix.PidfdSendSignal(fd, sig, nil, 0)
+}
+
+// Pause stops the process where it stands; its sockets stay open and silent.
+func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
+
+// Kill ends the process at once and waits until it is gone.
+func (p *Process) Kill() error { return p.end(syscall.SIGKILL, 10*time.Second) }
+
+// Stop asks the process to end, waits for up to grace, then kills it.
+func (p *Process) Stop(grace time.Duration) error {
+	if err := p.end(syscall.SIGTERM, grace); err == nil || !p.Alive() {
+		return nil
+	}
+	return p.Kill()
+}
+
+func (p *Process) end(sig syscall.Signal, wait time.Duration) error {
+	if err := p.Signal(sig); err != nil {
+		if !p.Alive() {
+			return nil
+		}
+		return err
+	}
+	for end := time.Now().Add(wait); p.Alive(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("%s in %s did not end within %s of %s", p.Spec.Name, p.Where, wait, sig)
+		}
+	}
+	return nil
+}
+
+// Restart starts a process that ended, by the spec that it was started with.
+func (l *Lab) Restart(p *Process) error {
+	if p.Alive() {
+		return fmt.Errorf("start %s in %s: it runs already", p.Spec.Name, p.Where)
+	}
+	if err := p.start(l); err != nil {
+		return fmt.Errorf("start %s in %s again: %w", p.Spec.Name, p.Where, err)
+	}
+	return nil
+}
+
+// LogTail returns the last lines of the process's output.
+func (p *Process) LogTail(lines int) string {
+	data, err := os.ReadFile(p.Log)
+	if err != nil {
+		return ""
+	}
+	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// writeJSON replaces a file in one step: whoever reads it sees all or nothing.
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}

@@ -1,0 +1,201 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"syscall"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/e2e/components"
+)
+
+// Up makes a lab, or returns the one that is up when it has the same options
+// and works. What an earlier Up left half made or broken is replaced. When Up
+// fails or ctx ends, what it made is taken down again.
+func Up(ctx context.Context, o Options) (*Lab, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("the lab makes network namespaces: run it as root")
+	}
+	l := newLab(o)
+	if err := l.provision(ctx); err != nil {
+		return nil, err
+	}
+	unlock, err := lockLab(ctx, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	up, err := l.existing(ctx)
+	if err != nil || up {
+		return l, err
+	}
+	if err := l.down(); err != nil {
+		return nil, fmt.Errorf("clear what an earlier lab %s left: %w", o.Name, err)
+	}
+	if err := l.make(ctx); err != nil {
+		if context.Cause(ctx) != nil {
+			fmt.Fprintln(o.Log, "interrupted; taking down what was made")
+		}
+		return nil, errors.Join(fmt.Errorf("bring lab %s up: %w", o.Name, err), l.down())
+	}
+	return l, nil
+}
+
+// provision gets the programs: Debian packages and built components.
+func (l *Lab) provision(ctx context.Context) error {
+	packages, parts := components.FullPackages(), components.Full()
+	if l.opts.Light {
+		packages, parts = components.LightPackages(), components.Light()
+	}
+	if err := components.InstallPackages(ctx, l.opts.Log, packages); err != nil {
+		return fmt.Errorf("install what the lab needs: %w", err)
+	}
+	var err error
+	l.bins, err = components.Ensure(ctx, l.opts.Log, parts...)
+	return err
+}
+
+// existing reports whether a lab of this name is up and well. One that is well
+// but different is an error: somebody may be using it.
+func (l *Lab) existing(ctx context.Context) (bool, error) {
+	old, rec, err := load(l.opts.Name)
+	if errors.Is(err, ErrNoLab) {
+		return false, nil
+	}
+	if err != nil || !rec.Ready {
+		fmt.Fprintf(l.opts.Log, "lab %s was left unfinished; making it anew\n", l.opts.Name)
+		return false, nil
+	}
+	if broken := old.broken(ctx); broken != nil {
+		fmt.Fprintf(l.opts.Log, "lab %s is broken (%v); making it anew\n", l.opts.Name, broken)
+		return false, nil
+	}
+	was, want := old.opts, l.opts
+	was.Log, want.Log = nil, nil
+	if !reflect.DeepEqual(was, want) {
+		return false, fmt.Errorf("lab %s is up already, with other options (%s): take it down first, or name another",
+			l.opts.Name, old.opts)
+	}
+	fmt.Fprintf(l.opts.Log, "lab %s is up already (%s)\n", l.opts.Name, old.opts)
+	return true, nil
+}
+
+// String says in words what was asked for.
+func (o Options) String() string {
+	mode, ip := "full", "IPv4 and IPv6"
+	if o.Light {
+		mode = "light"
+	}
+	if o.IPv4Only {
+		ip = "IPv4 only"
+	}
+	return fmt.Sprintf("%d nodes, %s mode, %s", o.Nodes, mode, ip)
+}
+
+// broken says what is wrong with a lab that is up, nil when nothing is. A node
+// that was powered off on purpose is not a fault.
+func (l *Lab) broken(ctx context.Context) error {
+	for _, where := range l.Places() {
+		if _, ok := nsInode(l.NetNS(where)); !ok {
+			return fmt.Errorf("namespace %s is gone", nsName(l.opts.Name, where))
+		}
+		procs, err := l.Processes(where)
+		if err != nil {
+			return err
+		}
+		for _, p := range procs {
+			if !p.Alive() && !l.PoweredOff(where) && where == Control {
+				return fmt.Errorf("%s ended", p.Spec.Name)
+			}
+		}
+	}
+	client, err := l.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); err != nil {
+		return fmt.Errorf("the API server is not ready: %w", err)
+	}
+	return nil
+}
+
+// make builds the whole lab, step by step.
+func (l *Lab) make(ctx context.Context) error {
+	fmt.Fprintf(l.opts.Log, "lab %s: %s\n", l.opts.Name, l.opts)
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return err
+	}
+	if err := l.save(false); err != nil {
+		return err
+	}
+	t := newTimeline(l.opts.Log)
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"network: switch, nodes, client, router", l.buildNetwork},
+		{"machine-wide limits", l.raiseLimits},
+		{"certificates and kubeconfigs", l.writeSecrets},
+		{"tmpfs for etcd", l.mountData},
+		{"etcd and kube-apiserver", func() error { return l.startControlPlane(ctx) }},
+		{"controllers and nodes", func() error { return l.startNodes(ctx) }},
+	}
+	for _, s := range steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := t.step(s.what, s.do); err != nil {
+			return err
+		}
+	}
+	return l.save(true)
+}
+
+// lockLab waits for and takes the lock that Up, Down, PowerOff and PowerOn
+// hold. The kernel drops it when the process ends.
+func lockLab(ctx context.Context, name string) (unlock func(), err error) {
+	path := filepath.Join(stateRoot, name+".lock")
+	for {
+		if err := os.MkdirAll(stateRoot, 0o755); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // Down removed the folder just now
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil && sameFile(f, path) {
+			return func() { f.Close() }, nil
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock lab %s: %w", name, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for another command on lab %s: %w", name, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// sameFile reports whether path still names the open file: Down removes the
+// lock file while it holds the lock.
+func sameFile(f *os.File, path string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
+}
