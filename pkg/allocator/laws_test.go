@@ -14,7 +14,7 @@ import (
 )
 
 // worlds is how many random histories each law is held against.
-const worlds = 2500
+const worlds = 10_000
 
 // eachWorld runs a law on worlds that have lived through a few edits.
 func eachWorld(t *testing.T, law func(t *testing.T, w *world)) {
@@ -23,7 +23,9 @@ func eachWorld(t *testing.T, law func(t *testing.T, w *world)) {
 		w := newWorld(seed)
 		for range w.rng.IntN(6) {
 			w.apply(Assign(w.config(), w.services))
-			w.edit()
+			for range 1 + w.rng.IntN(4) {
+				w.edit()
+			}
 		}
 		law(t, w)
 		if t.Failed() {

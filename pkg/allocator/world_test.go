@@ -130,7 +130,7 @@ func (w *world) request(s *cluster.Service) {
 	if w.chance(20) {
 		s.WantAddrs = []netip.Addr{w.someAddr(pick(w, s.Families...))}
 	}
-	if other := w.someHolder(); w.chance(15) && len(other.Held) > 0 { // what another has, and may be leaving
+	if other := w.someHolder(); w.chance(30) && len(other.Held) > 0 { // what another has, and may be leaving
 		s.WantAddrs = other.Held[:1:1]
 	}
 	if w.chance(15) && len(w.objects.Pools) > 0 {
@@ -179,9 +179,9 @@ func (w *world) edit() {
 	case n < 5 && len(w.services) > 0:
 		i := w.rng.IntN(len(w.services))
 		w.services = slices.Delete(w.services, i, i+1)
-	case n < 7 && len(w.services) > 0:
+	case n < 8 && len(w.services) > 0:
 		w.request(&w.services[w.rng.IntN(len(w.services))])
-	case n < 8:
+	case n < 9 && w.chance(50):
 		w.addPool()
 	case len(w.objects.Pools) > 0:
 		w.damagePool()
