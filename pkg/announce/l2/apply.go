@@ -1,0 +1,262 @@
+package l2
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// apply makes a plan the wanted one. What must stop stops first: opening sockets takes time.
+func (a *Announcer) apply(plan announce.L2Plan, now time.Time) error {
+	problems := a.adopt(plan)
+	a.adoptLinks(plan.Links)
+	for _, l := range a.lines {
+		a.silence(l, now)
+		l.publish(a.ours)
+		l.recheck, l.regroup = true, l.regroup || l.slot(cluster.IPv6).groupErr != nil
+	}
+	a.stale = true
+	a.settle(now, true)
+	for _, name := range slices.Sorted(maps.Keys(a.lines)) {
+		problems = errors.Join(problems, a.lines[name].trouble())
+	}
+	return problems
+}
+
+// adopt takes the addresses of a plan; those that cannot be announced are in the error.
+func (a *Announcer) adopt(plan announce.L2Plan) (problems error) {
+	a.wanted = make(map[netip.Addr]announce.L2, len(plan.Addrs))
+	var bad []netip.Addr
+	for addr, w := range plan.Addrs {
+		addr := addr.Unmap()
+		if !addr.IsValid() || addr.Zone() != "" || addr.IsMulticast() || addr.IsUnspecified() || addr == broadcast() {
+			bad = append(bad, addr)
+			continue
+		}
+		a.wanted[addr] = w
+	}
+	slices.SortFunc(bad, netip.Addr.Compare)
+	for _, addr := range bad {
+		problems = errors.Join(problems, fmt.Errorf("%s is not an address that a station can have", addr))
+	}
+	return problems
+}
+
+func broadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
+
+// adoptLinks makes the lines those of the links that are up, and tells each what is wanted on it.
+func (a *Announcer) adoptLinks(links []cluster.Link) {
+	a.ours = make([]cluster.MAC, 0, len(links))
+	up := make(map[string]cluster.Link, len(links))
+	for _, link := range links {
+		a.ours = append(a.ours, link.MAC)
+		if link.Up && station(link.MAC) {
+			up[link.Name] = link
+		}
+	}
+	for name, l := range a.lines {
+		if link, ok := up[name]; !ok || !l.same(link) {
+			a.closeLine(l)
+			delete(a.lines, name)
+		}
+	}
+	for name, link := range up {
+		if a.lines[name] == nil {
+			a.lines[name] = newLine(link)
+		}
+		a.lines[name].wants = nil
+	}
+	for addr, w := range a.wanted {
+		for _, name := range w.Links {
+			if l := a.lines[name]; l != nil && !w.Yield {
+				l.wants = append(l.wants, addr)
+			}
+		}
+	}
+	for _, l := range a.lines {
+		slices.SortFunc(l.wants, netip.Addr.Compare)
+		l.wants = slices.Compact(l.wants)
+	}
+}
+
+// silence ends, or begins to yield, what a line says and should not.
+func (a *Announcer) silence(l *line, now time.Time) {
+	for addr, v := range l.voices {
+		w, ok := a.wanted[addr]
+		// A yield that names no link is one on all links.
+		onHere := ok && (slices.Contains(w.Links, l.link.Name) || (w.Yield && len(w.Links) == 0))
+		switch {
+		case !onHere:
+			a.drop(v)
+		case w.Yield && v.phase == queued:
+			a.drop(v) // never started
+		case w.Yield && v.phase == live:
+			a.yield(v, now)
+		case !w.Yield && v.phase == yielding:
+			// Ours again before anybody took it: it never stopped, but others may have begun to announce.
+			v.phase, v.since, v.said = live, now, 0
+			a.later.at(v, now)
+		}
+	}
+}
+
+// yield begins to give a live voice up.
+func (a *Announcer) yield(v *voice, now time.Time) {
+	if at := v.ear.claimed.Load(); at != 0 && now.Sub(a.born)-time.Duration(at) <= a.timings.YieldRecent {
+		a.drop(v) // its new owner was quicker than the news of it
+		return
+	}
+	a.later.drop(v)
+	v.phase, v.since, v.due = yielding, now, now.Add(a.timings.YieldBound)
+	a.yields = append(a.yields, deadline{v: v, due: v.due})
+	a.stale = true
+}
+
+// claimed deals with somebody else claiming an address that is answered.
+func (a *Announcer) claimed(c claim, now time.Time) {
+	v := c.line.voices[c.addr]
+	if a.lines[c.line.link.Name] != c.line || v == nil {
+		return
+	}
+	switch v.phase {
+	case yielding:
+		a.log.Debug("yielded an address to its new owner", "address", c.addr, "link", c.line.link.Name, "owner", c.by)
+		a.drop(v)
+	case live:
+		// RFC 5227 2.4 (c): defend, at most once per DEFEND_INTERVAL, and never give up because of it. Resolving the
+		// conflict is not decided here.
+		if v.defended.IsZero() || now.Sub(v.defended) >= a.timings.Defend {
+			v.defended = now
+			a.log.Info("another station claims an address that is announced here", "address", c.addr,
+				"link", c.line.link.Name, "station", c.by)
+			a.later.at(v, now)
+		}
+	case queued, gone: // a claim from before it was dropped or re-created
+	}
+}
+
+// drop ends a voice at once.
+func (a *Announcer) drop(v *voice) {
+	v.ear.off.Store(true)
+	a.later.drop(v)
+	v.phase = gone
+	delete(v.line.voices, v.addr)
+	v.line.dirty, v.line.recheck = true, true
+	v.line.regroup = v.line.regroup || v.addr.Is6()
+	a.stale = true
+}
+
+// equip opens and closes a line's sockets as its addresses need them, and gives every address that can be announced a
+// voice.
+func (a *Announcer) equip(l *line, now time.Time) {
+	for _, f := range families() {
+		s := l.slot(f)
+		retry := s.err != nil && !now.Before(s.retryAt)
+		if !l.recheck && !retry {
+			continue
+		}
+		if !l.needs(f) {
+			a.closeSlot(l, f)
+			*s = slot{}
+			continue
+		}
+		if s.port == nil && (s.err == nil || retry) {
+			a.openSlot(l, f, now)
+		}
+		if s.port == nil {
+			continue
+		}
+		for _, addr := range l.wants {
+			if cluster.FamilyOf(addr) == f && l.voices[addr] == nil {
+				v := &voice{addr: addr, line: l, ear: &ear{}, index: -1}
+				l.voices[addr] = v
+				l.regroup = l.regroup || addr.Is6()
+				a.first = append(a.first, v)
+			}
+		}
+	}
+	l.recheck = false
+	l.join()
+}
+
+// openSlot opens a socket and starts its reader.
+func (a *Announcer) openSlot(l *line, f cluster.Family, now time.Time) {
+	s := l.slot(f)
+	port, err := a.open(l.link, f)
+	if err != nil {
+		a.backOff(l, f, err, now)
+		return
+	}
+	if s.err != nil {
+		a.log.Info("link can be used again", "link", l.link.Name, "family", f.String())
+	}
+	s.port, s.err, s.opened = port, nil, now
+	l.regroup = l.regroup || f == cluster.IPv6
+	r := &reader{port: port, line: l, family: f, owned: &l.owned, counters: a.counters.of(f), born: a.born,
+		claims: a.claims, deaths: a.deaths, quit: a.quit}
+	a.tasks.Go(r.run)
+}
+
+// closeSlot stops answering through a socket, then lets go of it. Voices of its family end.
+func (a *Announcer) closeSlot(l *line, f cluster.Family) {
+	s := l.slot(f)
+	if s.port == nil {
+		return
+	}
+	for addr, v := range l.voices {
+		if cluster.FamilyOf(addr) == f {
+			a.drop(v)
+		}
+	}
+	if l.dirty {
+		l.publish(a.ours)
+	}
+	port := s.port
+	s.port = nil
+	// The kernel waits for a grace period before it lets go of a packet socket: not on the owner's time.
+	a.tasks.Go(func() {
+		if err := port.Close(); err != nil {
+			a.log.Debug("closing a socket", "link", l.link.Name, "family", f.String(), "error", err)
+		}
+	})
+}
+
+func (a *Announcer) closeLine(l *line) {
+	for _, f := range families() {
+		a.closeSlot(l, f)
+	}
+	a.stale = true
+}
+
+// fail gives a socket up and has it opened again later. Its addresses are announced anew then; those that were being
+// yielded are not.
+func (a *Announcer) fail(l *line, f cluster.Family, err error, now time.Time) {
+	s := l.slot(f)
+	if now.Sub(s.opened) > a.timings.ReopenMax {
+		s.failures = 0 // it has worked for a while
+	}
+	a.counters.of(f).Failures.Add(1)
+	a.closeSlot(l, f)
+	a.backOff(l, f, err, now)
+}
+
+// backOff notes why a slot is empty and when to try again.
+func (a *Announcer) backOff(l *line, f cluster.Family, err error, now time.Time) {
+	s := l.slot(f)
+	wait := a.timings.ReopenMax
+	if s.failures < 30 {
+		wait = min(wait, a.timings.ReopenMin<<s.failures)
+	}
+	if s.failures == 0 {
+		a.log.Warn("link cannot be used, will try again", "link", l.link.Name, "family", f.String(), "error", err)
+	}
+	s.failures++
+	s.err, s.groupErr, s.retryAt = err, nil, now.Add(a.jitter(wait))
+	a.stale = true
+}

@@ -1,0 +1,139 @@
+package l2
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// Config is what an Announcer is made from. The zero value of every field means its default.
+type Config struct {
+	Log *slog.Logger // default: discard
+	// Open opens a link's socket for one family. Default: PacketOpener(Log).
+	Open    Opener
+	Timings Timings
+	// Seed makes the jitter of this node differ from that of the others.
+	Seed uint64
+	// Counters is counted into, by the owner and the readers; reading it is safe at any time.
+	Counters *Counters
+	// Changed is rung after Have has changed, whatever changed it.
+	Changed reconcile.Poke
+}
+
+// Timings are the delays and rates of announcing.
+type Timings struct {
+	// Burst holds the gaps between the announcements that follow a gain: len(Burst)+1 of them are made. Each gap is
+	// jittered by a quarter. Default: 100 ms, 1 s.
+	Burst []time.Duration
+	// Refresh is the time between later announcements of one address, jittered by a quarter. Default: 60 s.
+	Refresh time.Duration
+	// FirstRate and RepeatRate cap the frames per second, over all addresses and links, of first announcements and of
+	// all later ones. An IPv4 announcement takes two frames. Defaults: 4000 and 1000.
+	FirstRate, RepeatRate int
+	// YieldBound ends a yield that nobody has taken over. Default: 3 s.
+	YieldBound time.Duration
+	// YieldRecent is how old a foreign claim may be, when a yield begins, to end it at once. Default: 2 s.
+	YieldRecent time.Duration
+	// Defend is the shortest time between two defences of one address (RFC 5227 2.4). Default: 1 s.
+	Defend time.Duration
+	// ReopenMin and ReopenMax bound the backoff after a socket failed. Defaults: 100 ms and 10 s.
+	ReopenMin, ReopenMax time.Duration
+}
+
+// withDefaults fills in what was left zero.
+func (t Timings) withDefaults() Timings {
+	if t.Burst == nil {
+		t.Burst = []time.Duration{100 * time.Millisecond, time.Second}
+	}
+	or := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	or(&t.Refresh, 60*time.Second)
+	or(&t.YieldBound, 3*time.Second)
+	or(&t.YieldRecent, 2*time.Second)
+	or(&t.Defend, time.Second)
+	or(&t.ReopenMin, 100*time.Millisecond)
+	or(&t.ReopenMax, 10*time.Second)
+	if t.FirstRate <= 0 {
+		t.FirstRate = 4000
+	}
+	if t.RepeatRate <= 0 {
+		t.RepeatRate = 1000
+	}
+	return t
+}
+
+// Counters count what happened on the wire, by protocol.
+type Counters struct {
+	ARP, NDP FamilyCounters
+}
+
+// FamilyCounters count for one protocol, over all links.
+type FamilyCounters struct {
+	Requests   atomic.Uint64 // valid requests for an address that is answered
+	Replies    atomic.Uint64 // replies sent to them
+	Gratuitous atomic.Uint64 // announcement frames sent
+	Malformed  atomic.Uint64 // frames that break their RFC
+	Dropped    atomic.Uint64 // replies and announcement frames that the kernel did not take
+	Claims     atomic.Uint64 // frames in which somebody else claims an address that is answered
+	Failures   atomic.Uint64 // sockets that failed and were closed
+}
+
+func (c *Counters) of(f cluster.Family) *FamilyCounters {
+	if f == cluster.IPv4 {
+		return &c.ARP
+	}
+	return &c.NDP
+}
+
+// Port is a socket on one link that carries whole Ethernet frames of one family.
+type Port interface {
+	// Read fills buf with one received frame. It blocks, and fails once the port is closed. One goroutine reads.
+	Read(buf []byte) (int, error)
+	// Reply sends a frame on behalf of the goroutine that reads: it does not allocate and must not be called by any
+	// other.
+	Reply(frame []byte) error
+	// Send sends a frame; any goroutine may call it, except concurrently with itself.
+	Send(frame []byte) error
+	// Groups makes the link receive exactly these IPv6 multicast groups for this port. Only for IPv6; same caller as
+	// Send.
+	Groups(want []netip.Addr) error
+	// Close ends Read. It may take as long as the kernel needs to let go of the socket.
+	Close() error
+}
+
+// Opener opens a Port. It is called by the goroutine that runs the Announcer.
+type Opener func(link cluster.Link, family cluster.Family) (Port, error)
+
+// Have is what an Announcer does at one instant. It is immutable.
+type Have struct {
+	// Addrs holds every address that is answered or should be. An address that should be yielded and is no longer
+	// answered is not in it.
+	Addrs map[netip.Addr]State `json:"addrs,omitempty"`
+}
+
+// State is what is true of one address.
+type State struct {
+	Links   []string `json:"links,omitempty"`   // answered on these, sorted
+	Missing []string `json:"missing,omitempty"` // wanted on these too, but link or socket are not usable, or it is not announced yet
+	// Yielding is true while the address is answered only until its new owner is heard.
+	Yielding bool `json:"yielding,omitempty"`
+	// Since is when the first of Links began to be answered or, when yielding, to be yielded; zero without Links.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Quiet reports whether nothing is being answered any more: a stopping speaker that yields everything waits for it.
+func (h Have) Quiet() bool {
+	for _, s := range h.Addrs {
+		if len(s.Links) > 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,156 @@
+package l2
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// groups is a link's set of IPv6 multicast memberships. Joining through an IPv6 socket makes the kernel report the group
+// with MLD, which a switch that snoops needs to see before it forwards solicitations; it needs no address on the link.
+// Where the kernel will not (IPv6 is disabled on the link), the packet socket makes at least the NIC let them in.
+//
+// A membership belongs to a socket, whose memory for them is bounded by net.core.optmem_max: a full one is followed by
+// another. Owned by the Announcer's goroutine.
+type groups struct {
+	link     cluster.Link
+	joinMAC  func(net.HardwareAddr) error
+	leaveMAC func(net.HardwareAddr) error
+	log      *slog.Logger
+
+	sockets []int              // UDP sockets that never receive anything; the last is where there may be room
+	at      map[netip.Addr]int // where each group was joined: an index of sockets, or inFilter
+	told    bool               // the log has been told that MLD is not available
+}
+
+// inFilter stands for the packet socket.
+const inFilter = -1
+
+func newGroups(link cluster.Link, joinMAC, leaveMAC func(net.HardwareAddr) error, log *slog.Logger) *groups {
+	return &groups{link: link, joinMAC: joinMAC, leaveMAC: leaveMAC, log: log, at: map[netip.Addr]int{}}
+}
+
+// set makes want the memberships. What cannot be joined either way is in the error; the rest holds.
+func (g *groups) set(want []netip.Addr) error {
+	wanted := make(map[netip.Addr]bool, len(want))
+	for _, a := range want {
+		wanted[a] = true
+	}
+	var errs []error
+	for a, at := range g.at {
+		if !wanted[a] {
+			errs = append(errs, g.leave(a, at))
+			delete(g.at, a)
+		}
+	}
+	// One refusal speaks for all groups of the link in this pass; the next pass asks again.
+	refused := false
+	for _, a := range want {
+		at, joined := g.at[a]
+		if joined && (at != inFilter || refused) {
+			continue
+		}
+		if !refused {
+			err := g.join(a)
+			if err == nil {
+				if joined {
+					errs = append(errs, g.leave(a, inFilter))
+				}
+				g.at[a] = len(g.sockets) - 1
+				continue
+			}
+			refused = true
+			g.tell(err)
+		}
+		if joined {
+			continue
+		}
+		if err := g.joinMAC(groupMAC(a)); err != nil {
+			errs = append(errs, fmt.Errorf("joining %s: %w", a, err))
+			continue
+		}
+		g.at[a] = inFilter
+	}
+	return errors.Join(errs...)
+}
+
+// join reports a membership by MLD, on the last socket or a new one.
+func (g *groups) join(a netip.Addr) error {
+	mreq := &unix.IPv6Mreq{Multiaddr: a.As16(), Interface: uint32(g.link.Index)}
+	if n := len(g.sockets); n > 0 {
+		err := unix.SetsockoptIPv6Mreq(g.sockets[n-1], unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, mreq)
+		if !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.ENOBUFS) {
+			return os.NewSyscallError("IPV6_JOIN_GROUP", err)
+		}
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if err := unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, mreq); err != nil {
+		return errors.Join(os.NewSyscallError("IPV6_JOIN_GROUP", err), unix.Close(fd))
+	}
+	g.sockets = append(g.sockets, fd)
+	return nil
+}
+
+func (g *groups) leave(a netip.Addr, at int) error {
+	if at == inFilter {
+		if err := g.leaveMAC(groupMAC(a)); err != nil {
+			return fmt.Errorf("leaving %s: %w", a, err)
+		}
+		return nil
+	}
+	err := unix.SetsockoptIPv6Mreq(g.sockets[at], unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP,
+		&unix.IPv6Mreq{Multiaddr: a.As16(), Interface: uint32(g.link.Index)})
+	// The kernel has forgotten the group where IPv6 was turned off on the link since: that is left, too.
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("leaving %s: %w", a, err)
+	}
+	return nil
+}
+
+func (g *groups) tell(err error) {
+	if g.told {
+		return
+	}
+	g.told = true
+	g.log.Warn("IPv6 multicast groups cannot be reported by MLD; a switch that snoops may withhold solicitations",
+		"link", g.link.Name, "error", err)
+}
+
+func (g *groups) close() error {
+	var errs []error
+	for _, fd := range g.sockets {
+		errs = append(errs, unix.Close(fd))
+	}
+	g.sockets = nil
+	clear(g.at)
+	return errors.Join(errs...)
+}
+
+// groupMAC is where frames to an IPv6 group go (RFC 2464 7).
+func groupMAC(a netip.Addr) net.HardwareAddr {
+	b := a.As16()
+	return net.HardwareAddr{0x33, 0x33, b[12], b[13], b[14], b[15]}
+}
+
+// solicitedNodes returns the solicited-node group of every IPv6 address (RFC 4291 2.7.1), sorted, each once: addresses
+// with the same low 24 bits share one.
+func solicitedNodes(addrs []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, 0, len(addrs))
+	for _, a := range addrs {
+		b := a.As16()
+		out = append(out, netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 0x01, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]}))
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}

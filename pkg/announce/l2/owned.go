@@ -1,0 +1,77 @@
+package l2
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// owned is what a reader needs to know to answer on one line. It is immutable but for the ears' atomics: the owner
+// goroutine replaces the whole value.
+type owned struct {
+	mac   cluster.MAC         // the line's own address: what replies say
+	ours  []cluster.MAC       // the addresses of all of this node's links: they never make a foreign claim
+	addrs map[netip.Addr]*ear // what is answered here
+}
+
+// ear is what readers and the owner goroutine share of one voice. Times are nanoseconds since the Announcer was made, and
+// zero for never.
+type ear struct {
+	// off is set by the owner to end answering at once; the map without the address follows when it is convenient,
+	// so that giving up thousands of addresses one by one does not build a map each time.
+	off     atomic.Bool
+	claimed atomic.Int64 // last foreign claim; set by readers, read by the owner when a yield begins
+	told    atomic.Int64 // last time that the owner was told of one; readers only
+}
+
+// answered looks an address up.
+func (o *owned) answered(addr netip.Addr) (*ear, bool) {
+	e, ok := o.addrs[addr]
+	return e, ok && !e.off.Load()
+}
+
+// heard is what a frame meant, besides the reply to it.
+type heard struct {
+	malformed bool
+	asked     bool        // it asks for an address that is answered
+	claims    *ear        // it claims an address that is answered, in the name of ...
+	claimed   netip.Addr  // ... this address, for ...
+	by        cluster.MAC // ... this foreign station
+}
+
+// claim notes that a frame says that addr is at mac, if that concerns us.
+func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
+	e, ok := o.answered(addr)
+	if !ok {
+		return
+	}
+	for _, own := range o.ours {
+		if own == mac {
+			return
+		}
+	}
+	h.claims, h.claimed, h.by = e, addr, mac
+}
+
+// station reports whether a MAC can be a single station's: not a group address and not zero.
+func station(m cluster.MAC) bool { return m[0]&1 == 0 && m != cluster.MAC{} }
+
+// forUs reports whether a frame's destination is this line or a group: what a NIC in promiscuous mode lets through
+// besides is other people's mail.
+func (o *owned) forUs(frame []byte) bool { return frame[0]&1 == 1 || cluster.MAC(frame[:6]) == o.mac }
+
+const (
+	ethLen        = 14
+	etherTypeARP  = 0x0806
+	etherTypeIPv4 = 0x0800
+	etherTypeIPv6 = 0x86dd
+)
+
+// putEthernet writes an Ethernet II header and returns what follows it.
+func putEthernet(out []byte, dst, src cluster.MAC, etherType uint16) []byte {
+	copy(out[0:6], dst[:])
+	copy(out[6:12], src[:])
+	out[12], out[13] = byte(etherType>>8), byte(etherType)
+	return out[ethLen:]
+}

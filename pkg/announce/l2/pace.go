@@ -1,0 +1,121 @@
+package l2
+
+import (
+	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// tick is the shortest sleep while announcements wait for their turn: what is due goes out in small batches.
+const tick = 10 * time.Millisecond
+
+// endYields ends the yields that have lasted too long.
+func (a *Announcer) endYields(now time.Time) {
+	for len(a.yields) > 0 {
+		d := a.yields[0]
+		current := d.v.phase == yielding && d.v.due.Equal(d.due)
+		if current && now.Before(d.due) {
+			break
+		}
+		a.yields = a.yields[1:]
+		if current {
+			a.log.Debug("gave up an address that nobody was heard taking over", "address", d.v.addr, "link", d.v.line.link.Name)
+			a.drop(d.v)
+		}
+	}
+}
+
+// speak makes the announcements that are due, as far as the rates allow; first ones go first.
+func (a *Announcer) speak(now time.Time) {
+	for len(a.first) > 0 {
+		v := a.first[0]
+		if v.phase == queued && !a.firsts.take(now, announcementFrames(v.addr)) {
+			break
+		}
+		a.first[0] = nil
+		a.first = a.first[1:]
+		if v.phase == queued && a.announce(v, now) {
+			// Announced, so whoever yields the address has stopped: now answer.
+			v.phase, v.since = live, now
+			v.line.dirty, a.stale = true, true
+		}
+	}
+	for len(a.later) > 0 {
+		v := a.later[0]
+		if now.Before(v.due) || !a.repeats.take(now, announcementFrames(v.addr)) {
+			break
+		}
+		a.announce(v, now)
+	}
+}
+
+// announce says that a voice's address is here and schedules the next time. It reports false if the socket failed, which
+// has ended the voice.
+func (a *Announcer) announce(v *voice, now time.Time) bool {
+	f := cluster.FamilyOf(v.addr)
+	counters := a.counters.of(f)
+	frames, err := announcement(v.addr, v.line.link.MAC)
+	if err != nil { // cannot be, as adopt lets only addresses in that can be announced
+		a.log.Error("cannot announce", "address", v.addr, "error", err)
+	}
+	for _, frame := range frames {
+		err := v.line.slot(f).port.Send(frame)
+		switch {
+		case err == nil:
+			counters.Gratuitous.Add(1)
+		case severityOf(err) == passing:
+			counters.Dropped.Add(1) // the next of the burst makes up for it
+		default:
+			a.fail(v.line, f, err, now)
+			return false
+		}
+	}
+	gap := a.timings.Refresh
+	if v.said < len(a.timings.Burst) {
+		gap = a.timings.Burst[v.said]
+	}
+	v.said++
+	a.later.at(v, now.Add(a.jitter(gap)))
+	return true
+}
+
+// jitter returns a duration within a quarter of d, so that no two nodes and no two addresses stay in step.
+func (a *Announcer) jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.75 + 0.5*a.rng.Float64()))
+}
+
+// wake returns how long there is nothing to do.
+func (a *Announcer) wake(now time.Time) time.Duration {
+	next := now.Add(time.Hour)
+	sooner := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	if a.stale {
+		sooner(a.flushed.Add(tick))
+	}
+	if len(a.first) > 0 {
+		sooner(now.Add(max(tick, a.firsts.wait(2))))
+	}
+	if len(a.later) > 0 {
+		due := a.later[0].due
+		if !now.Before(due) { // it waits for its rate
+			due = now.Add(max(tick, a.repeats.wait(2)))
+		}
+		sooner(due)
+	}
+	if len(a.yields) > 0 {
+		sooner(a.yields[0].due)
+	}
+	for _, l := range a.lines {
+		for _, f := range families() {
+			if s := l.slot(f); s.err != nil && s.retryAt.After(a.flushed.Add(tick)) {
+				sooner(s.retryAt)
+			} else if s.err != nil {
+				sooner(a.flushed.Add(tick)) // sockets are opened when the world is told, and not more often
+			}
+		}
+	}
+	return next.Sub(now)
+}

@@ -1,0 +1,111 @@
+package l2
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// tellEvery is the shortest time between two claims of one address that the owner goroutine hears of. A claim that is not
+// told is still noted in the ear, which is where a yield that begins looks.
+const tellEvery = 20 * time.Millisecond
+
+// tooManyErrors in a row make passing errors final, so that no kernel quirk can turn a reader into a hot loop.
+const tooManyErrors = 100
+
+// claim tells the owner goroutine that somebody else claims an address.
+type claim struct {
+	line *line
+	addr netip.Addr
+	by   cluster.MAC
+}
+
+// death tells the owner goroutine that a port cannot be read any more.
+type death struct {
+	line   *line
+	family cluster.Family
+	port   Port
+	err    error
+}
+
+// reader answers what comes in on one port. All its fields but owned are its own.
+type reader struct {
+	port     Port
+	line     *line // only as a name in claims and deaths
+	family   cluster.Family
+	owned    *atomic.Pointer[owned]
+	counters *FamilyCounters
+	born     time.Time // the ears' epoch
+	claims   chan<- claim
+	deaths   chan<- death
+	quit     <-chan struct{}
+
+	in, out [ndpFrameMax]byte
+}
+
+// run reads until the port fails, and says so unless the Announcer has ended.
+func (r *reader) run() {
+	failures := 0
+	for {
+		n, err := r.port.Read(r.in[:])
+		if err == nil {
+			failures = 0
+			r.frame(r.in[:n])
+			continue
+		}
+		if failures++; severityOf(err) == passing && failures < tooManyErrors {
+			continue
+		}
+		select {
+		case r.deaths <- death{line: r.line, family: r.family, port: r.port, err: err}:
+		case <-r.quit:
+		}
+		return
+	}
+}
+
+// frame deals with one frame. It takes no lock and allocates nothing.
+func (r *reader) frame(frame []byte) {
+	var reply []byte
+	var h heard
+	own := r.owned.Load()
+	if r.family == cluster.IPv4 {
+		reply, h = own.answerARP(frame, r.out[:])
+	} else {
+		reply, h = own.answerNDP(frame, r.out[:])
+	}
+	if h.malformed {
+		r.counters.Malformed.Add(1)
+		return
+	}
+	if h.asked {
+		r.counters.Requests.Add(1)
+	}
+	if reply != nil {
+		if err := r.port.Reply(reply); err != nil {
+			r.counters.Dropped.Add(1)
+		} else {
+			r.counters.Replies.Add(1)
+		}
+	}
+	if h.claims != nil {
+		r.counters.Claims.Add(1)
+		r.tell(&h)
+	}
+}
+
+// tell passes a claim on without ever waiting.
+func (r *reader) tell(h *heard) {
+	now := int64(time.Since(r.born)) + 1 // never zero
+	h.claims.claimed.Store(now)
+	if told := h.claims.told.Load(); told != 0 && now-told < int64(tellEvery) {
+		return
+	}
+	select {
+	case r.claims <- claim{line: r.line, addr: h.claimed, by: h.by}:
+		h.claims.told.Store(now)
+	default: // the owner is busy with other claims; the next one of this address tries again
+	}
+}

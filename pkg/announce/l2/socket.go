@@ -1,0 +1,161 @@
+package l2
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// receiveBuffer is asked for so that a storm of requests does not push out the few that are for us; the kernel caps it
+// at net.core.rmem_max.
+const receiveBuffer = 1 << 20
+
+// PacketOpener opens AF_PACKET sockets that are bound to the link's index and filtered in the kernel. It needs
+// CAP_NET_RAW.
+func PacketOpener(log *slog.Logger) Opener {
+	return func(link cluster.Link, family cluster.Family) (Port, error) {
+		p, err := openPacket(link, family, log)
+		if err != nil {
+			return nil, err // not p: a nil *packetPort in a Port is not nil
+		}
+		return p, nil
+	}
+}
+
+// packetPort is a Port on an AF_PACKET socket. packet.Conn's own ReadFrom and WriteTo allocate for every frame, so both
+// are done on its file descriptor, inside closures that are made once.
+type packetPort struct {
+	conn   *packet.Conn
+	raw    syscall.RawConn
+	groups *groups
+
+	// Used by the reading goroutine only: the closures' arguments and results.
+	in       []byte
+	n        int
+	readErr  error
+	readOnce func(fd uintptr) bool
+	out      []byte
+	sendErr  error
+	sendOnce func(fd uintptr)
+}
+
+func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*packetPort, error) {
+	proto := unix.ETH_P_ARP
+	if family == cluster.IPv6 {
+		proto = unix.ETH_P_IPV6
+	}
+	program, err := filter(family)
+	if err != nil {
+		return nil, fmt.Errorf("assembling the %s filter: %w", family, err)
+	}
+	ifi := &net.Interface{Name: link.Name, Index: link.Index, HardwareAddr: link.MAC[:]}
+	conn, err := packet.Listen(ifi, packet.Raw, proto, &packet.Config{Filter: program})
+	if err != nil {
+		return nil, fmt.Errorf("opening a packet socket: %w", err)
+	}
+	// The plan may be older than the link: a reply with yesterday's MAC would be worse than none.
+	if at, ok := conn.LocalAddr().(*packet.Addr); !ok || !bytes.Equal(at.HardwareAddr, link.MAC[:]) {
+		return nil, errors.Join(fmt.Errorf("its address is %v now, not %s", conn.LocalAddr(), link.MAC), conn.Close())
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
+	}
+	p := &packetPort{conn: conn, raw: raw}
+	if family == cluster.IPv6 {
+		p.groups = newGroups(link, conn.JoinGroup, conn.LeaveGroup, log)
+	}
+	p.readOnce = func(fd uintptr) bool {
+		p.n, p.readErr = unix.Read(int(fd), p.in)
+		return !errors.Is(p.readErr, unix.EAGAIN)
+	}
+	p.sendOnce = func(fd uintptr) { _, p.sendErr = unix.Write(int(fd), p.out) }
+	if err := raw.Control(func(fd uintptr) {
+		// Best effort: a smaller buffer only means that a storm loses more.
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}); err != nil {
+		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
+	}
+	return p, nil
+}
+
+// Read implements Port.
+func (p *packetPort) Read(buf []byte) (int, error) {
+	p.in, p.n, p.readErr = buf, 0, nil
+	if err := p.raw.Read(p.readOnce); err != nil {
+		return 0, err
+	}
+	if p.readErr != nil {
+		return 0, os.NewSyscallError("read", p.readErr)
+	}
+	return p.n, nil
+}
+
+// Reply implements Port.
+func (p *packetPort) Reply(frame []byte) error {
+	p.out, p.sendErr = frame, nil
+	if err := p.raw.Control(p.sendOnce); err != nil {
+		return err
+	}
+	if p.sendErr != nil {
+		return os.NewSyscallError("write", p.sendErr)
+	}
+	return nil
+}
+
+// Send implements Port.
+func (p *packetPort) Send(frame []byte) error {
+	var sendErr error
+	if err := p.raw.Control(func(fd uintptr) { _, sendErr = unix.Write(int(fd), frame) }); err != nil {
+		return err
+	}
+	return os.NewSyscallError("write", sendErr)
+}
+
+// Groups implements Port.
+func (p *packetPort) Groups(want []netip.Addr) error {
+	if p.groups == nil {
+		return nil
+	}
+	return p.groups.set(want)
+}
+
+// Close implements Port.
+func (p *packetPort) Close() error {
+	err := p.conn.Close()
+	if p.groups != nil {
+		err = errors.Join(err, p.groups.close())
+	}
+	return err
+}
+
+// severity is what to do about an error of a socket.
+type severity int
+
+const (
+	// passing errors concern one frame, or a shortage: go on.
+	passing severity = iota
+	// final errors mean that the link or the socket is gone: close it and open another.
+	final
+)
+
+// severityOf classifies an error. What is not known to pass is final, as reading again at once from a socket that only
+// fails would burn a core; opening another one is paced.
+func severityOf(err error) severity {
+	for _, e := range []error{unix.EINTR, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE, os.ErrDeadlineExceeded} {
+		if errors.Is(err, e) {
+			return passing
+		}
+	}
+	return final
+}
