@@ -1,0 +1,394 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// needRoot fails under CI and skips elsewhere, saying so, when the tests cannot
+// make namespaces.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("the lab's tests need root, and CI must not leave them out")
+	}
+	t.Skip("NOT TESTED: the lab's tests need root")
+}
+
+// testLog sends a lab's progress to the test's log.
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
+
+// upLight brings a light lab up for one test, and down after it, and checks
+// that nothing is left of it then.
+func upLight(t *testing.T, name string, change ...func(*Options)) *Lab {
+	t.Helper()
+	needRoot(t)
+	o := Options{Name: name, Light: true, Log: testLog{t}}
+	for _, c := range change {
+		c(&o)
+	}
+	l, err := Up(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			tellLogs(t, l)
+		}
+		if err := l.Down(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("down: %v", err)
+		}
+		checkNothingLeft(t, l)
+	})
+	return l
+}
+
+// tellLogs shows the ends of the logs of a lab that failed a test.
+func tellLogs(t *testing.T, l *Lab) {
+	for _, where := range l.Places() {
+		procs, _ := l.Processes(where)
+		for _, p := range procs {
+			t.Logf("%s in %s, alive %v:\n%s", p.Spec.Name, where, p.Alive(), p.LogTail(5))
+		}
+	}
+}
+
+// checkNothingLeft looks for what a lab may have left on the machine.
+func checkNothingLeft(t *testing.T, l *Lab) {
+	t.Helper()
+	if pids := l.members(); len(pids) > 0 {
+		for _, pid := range pids {
+			cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			t.Errorf("process %d is left: %q", pid, cmdline)
+		}
+	}
+	spaces, err := os.ReadDir(nsDir)
+	if err != nil && !os.IsNotExist(err) {
+		t.Error(err)
+	}
+	for _, e := range spaces {
+		if strings.HasPrefix(e.Name(), nsPrefix(l.opts.Name)) {
+			t.Errorf("namespace %s is left", e.Name())
+		}
+	}
+	for _, dir := range []string{l.dir, l.dataDir()} {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("folder %s is left (%v)", dir, err)
+		}
+		mounts, err := mountsBelow(dir)
+		if err != nil || len(mounts) > 0 {
+			t.Errorf("mounts are left: %v, %v", mounts, err)
+		}
+	}
+}
+
+// hostLinks lists the machine's own interfaces.
+func hostLinks(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("ip", "-o", "link").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestTwoUpsThenDownLeavesNothing(t *testing.T) {
+	needRoot(t)
+	links := hostLinks(t)
+	const name = "tups"
+	start := time.Now()
+	l := upLight(t, name)
+	t.Logf("up in %s", time.Since(start))
+	if now := hostLinks(t); now != links {
+		t.Errorf("the machine's interfaces changed:\n%s\nwere:\n%s", now, links)
+	}
+	etcd, err := l.Process(Control, Etcd)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	again, err := Up(t.Context(), l.opts)
+	if err != nil {
+		t.Fatalf("second up: %v", err)
+	}
+	if p, err := again.Process(Control, Etcd); err != nil || p.PID != etcd.PID {
+		t.Errorf("the second up made the lab anew (%v)", err)
+	}
+	other := l.opts
+	other.Nodes = 2
+	if _, err := Up(t.Context(), other); err == nil || !strings.Contains(err.Error(), "other options") {
+		t.Errorf("up with other options: error is %v", err)
+	}
+
+	if err := etcd.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	third, err := Up(t.Context(), l.opts)
+	if err != nil {
+		t.Fatalf("up on a broken lab: %v", err)
+	}
+	if err := third.broken(t.Context()); err != nil {
+		t.Errorf("up did not mend the lab: %v", err)
+	}
+	if err := third.Down(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := Down(t.Context(), name); err != nil {
+		t.Errorf("down of no lab: %v", err)
+	}
+	if _, err := Open(name); err == nil {
+		t.Error("a lab that is down can be opened")
+	}
+}
+
+func TestPowerOffKillsTheNodeAndPowerOnBootsIt(t *testing.T) {
+	l := upLight(t, "tpower")
+	const node = "node-2"
+	// Processes of the node: one that starts at boot, one that does not, and a
+	// grandchild that has nothing but its parent's namespace to show for it.
+	if _, err := l.Start(node, ProcSpec{Name: "boots", Args: []string{"sleep", "1000"}, AtPowerOn: true}); err != nil {
+		t.Fatal(err)
+	}
+	once, err := l.Start(node, ProcSpec{Name: "once", Args: []string{"env", "-i", "sh", "-c", "sleep 1000 & exec sleep 1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := l.PowerOff(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("power-off took %s", time.Since(start))
+	if pids := l.members(node); len(pids) > 0 {
+		t.Errorf("processes live on a node without power: %v", pids)
+	}
+	if reach(l, Client, "198.18.0.12:22") != noAnswer {
+		t.Error("the node answers without power")
+	}
+	if reach(l, Client, "198.18.0.13:22") != refused {
+		t.Error("another node does not answer")
+	}
+	if err := l.PowerOn(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	n, err := l.Node(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.waitKubeProxy(t.Context(), n); err != nil {
+		t.Error(err)
+	}
+	if p, err := l.Process(node, "boots"); err != nil || !p.Alive() {
+		t.Errorf("what starts at boot did not (%v)", err)
+	}
+	if once.Alive() {
+		t.Error("what does not start at boot lives")
+	}
+	if reach(l, Client, "198.18.0.12:22") != refused {
+		t.Error("the node does not answer after power-on")
+	}
+}
+
+// What came of a connection to a port where nobody listens.
+const noAnswer, refused = "no answer", "refused"
+
+func reach(l *Lab, from, addr string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn, err := l.Dial(ctx, from, "tcp", addr)
+	switch {
+	case err == nil:
+		conn.Close()
+		return "connected"
+	case strings.Contains(err.Error(), "refused"):
+		return refused
+	default:
+		return noAnswer
+	}
+}
+
+func TestServiceAnswersTheClientThroughKubeProxy(t *testing.T) {
+	l := upLight(t, "tsvc")
+	ctx := t.Context()
+	app := map[string]string{"app": "web"}
+	for i, spec := range []BackendSpec{
+		{Name: "web-pod", Labels: app, Node: "node-1"},
+		{Name: "web-segment", Labels: app, Node: "node-2", OnSegment: true},
+	} {
+		if _, err := l.AddBackend(ctx, spec); err != nil {
+			t.Fatalf("backend %d: %v", i, err)
+		}
+	}
+	vips := []string{"198.18.0.200", "fd00:198:18::200"}
+	createLoadBalancer(t, l, app, vips)
+	// node-3 has no backend of its own: it forwards to both.
+	mac := hardwareAddr(firstNode + 2).String()
+	for _, vip := range vips {
+		if out, err := l.Command(Client, "ip", "neigh", "replace", vip, "lladdr", mac, "dev", link).CombinedOutput(); err != nil {
+			t.Fatalf("neighbour entry: %v: %s", err, out)
+		}
+		seen := map[string]bool{}
+		client := l.HTTPClient(Client, time.Second)
+		err := waitFor(ctx, 20*time.Second, "both backends at "+vip, func(ctx context.Context) error {
+			body, err := get(ctx, client, "http://"+netip.AddrPortFrom(netip.MustParseAddr(vip), 80).String())
+			if err != nil {
+				return err
+			}
+			name, _, _ := strings.Cut(body, "\n")
+			if seen[name] = true; len(seen) < 2 {
+				return fmt.Errorf("only %v answered", seen)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func get(ctx context.Context, c *http.Client, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+// createLoadBalancer makes a dual-stack Service and gives it its addresses, as
+// Bellwether's controller would.
+func createLoadBalancer(t *testing.T, l *Lab, selector map[string]string, vips []string) {
+	t.Helper()
+	client, err := l.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dual := corev1.IPFamilyPolicyRequireDualStack
+	svc, err := client.CoreV1().Services(metav1.NamespaceDefault).Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeLoadBalancer, Selector: selector, IPFamilyPolicy: &dual,
+			Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ingress []corev1.LoadBalancerIngress
+	mode := corev1.LoadBalancerIPModeVIP
+	for _, vip := range vips {
+		ingress = append(ingress, corev1.LoadBalancerIngress{IP: vip, IPMode: &mode})
+	}
+	status := corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: ingress}}
+	if err := patch(map[string]any{"status": status}, func(data []byte) error {
+		_, err := client.CoreV1().Services(svc.Namespace).Patch(t.Context(), svc.Name, types.MergePatchType, data, metav1.PatchOptions{}, "status")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServiceAccountMayDoWhatItMayDo(t *testing.T) {
+	l := upLight(t, "tsa", func(o *Options) { o.Nodes, o.IPv4Only = 1, true })
+	path, err := l.ServiceAccountKubeconfig(t.Context(), metav1.NamespaceDefault, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl := func(args ...string) string {
+		out, _ := l.Command(Control, append([]string{l.Binary("kubectl"), "--kubeconfig=" + path}, args...)...).CombinedOutput()
+		return strings.TrimSpace(string(out))
+	}
+	if who := kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"); who != "system:serviceaccount:default:default" {
+		t.Errorf("the token is for %q", who)
+	}
+	if may := kubectl("auth", "can-i", "list", "nodes"); !strings.HasSuffix(may, "no") {
+		t.Errorf("it may list nodes: %q", may)
+	}
+}
+
+func TestControlPlaneStopsAndStarts(t *testing.T) {
+	l := upLight(t, "tctl", func(o *Options) { o.Nodes = 1 })
+	api, err := l.Process(Control, APIServer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := api.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.broken(t.Context()); err == nil {
+		t.Error("a lab without an API server is called well")
+	}
+	if err := l.Restart(api); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WaitAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := api.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	client, err := l.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); err == nil {
+		t.Error("a paused API server answers")
+	}
+	if err := api.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WaitAPIServer(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNeighbourLimitsAreRestored(t *testing.T) {
+	needRoot(t)
+	read := func() (s string) {
+		for _, key := range neighbourLimits() {
+			data, err := os.ReadFile("/proc/sys/" + key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s += string(data)
+		}
+		return s
+	}
+	was := read()
+	t.Run("up", func(t *testing.T) {
+		upLight(t, "tneigh", func(o *Options) { o.Nodes, o.NeighbourTable = 1, 70001 })
+		if !strings.Contains(read(), "70001") {
+			t.Errorf("the limits were not raised: %q", read())
+		}
+	})
+	if now := read(); now != was {
+		t.Errorf("the limits are %q, were %q", now, was)
+	}
+}
