@@ -65,18 +65,29 @@ func (b Builder) pack(ctx context.Context, s Spec, arch, out string) (_ Image, e
 		return Image{}, fmt.Errorf("making the output folder: %w", err)
 	}
 	file := filepath.Join(out, strings.ReplaceAll(s.Name, "/", "-")+"-"+arch+".tar")
-	partial := file + ".partial"
-	if err := tarball.WriteToFile(partial, ref, img); err != nil {
-		return Image{}, errors.Join(fmt.Errorf("writing the tarball: %w", err), os.Remove(partial))
-	}
-	if err := os.Rename(partial, file); err != nil {
-		return Image{}, fmt.Errorf("putting the tarball in place: %w", err)
+	if err := writeWhole(file, func(partial string) error { return tarball.WriteToFile(partial, ref, img) }); err != nil {
+		return Image{}, fmt.Errorf("writing the tarball: %w", err)
 	}
 	info, err := os.Stat(file)
 	if err != nil {
 		return Image{}, fmt.Errorf("measuring the tarball: %w", err)
 	}
 	return Image{s.Reference(b.Version), arch, file, info.Size(), digest}, nil
+}
+
+// writeWhole makes a file under a name that nobody else uses, and then gives it
+// its own: two that pack the same image at once do not meet.
+func writeWhole(file string, write func(partial string) error) error {
+	dir, err := os.MkdirTemp(filepath.Dir(file), ".partial-")
+	if err != nil {
+		return err
+	}
+	partial := filepath.Join(dir, filepath.Base(file))
+	err = write(partial)
+	if err == nil {
+		err = os.Rename(partial, file)
+	}
+	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // compile is the static binary of the spec's package. Version control stamps
