@@ -44,6 +44,9 @@ func (l *Lab) down() error {
 	if err := l.killMembers(); err != nil {
 		return err
 	}
+	if err := l.removeMachines(); err != nil {
+		return err
+	}
 	for _, dir := range []string{l.dir, l.dataDir()} {
 		if err := unmountBelow(dir); err != nil {
 			return err

@@ -2,10 +2,13 @@ package lab
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/bellwether-lb/bellwether/e2e/noderuntime"
 )
 
 // The neighbour table's thresholds are the machine's own, shared by all
@@ -20,26 +23,45 @@ func neighbourLimits() []string {
 	return keys
 }
 
-// raiseLimits raises the neighbour table's thresholds, once what they were has
-// been written down.
+// limits lists what this lab changes of the machine's own settings: it raises
+// the neighbour table when asked to, and kubelets set theirs when they start.
+func (l *Lab) limits() []string {
+	var keys []string
+	if l.opts.NeighbourTable > 0 {
+		keys = append(keys, neighbourLimits()...)
+	}
+	if !l.opts.Light {
+		keys = append(keys, noderuntime.Tunables()...)
+	}
+	return keys
+}
+
+// raiseLimits writes down what the machine's settings are, and raises the
+// neighbour table's thresholds.
 func (l *Lab) raiseLimits() error {
+	now := map[string]string{}
+	for _, key := range l.limits() {
+		value, err := sysctl(key)
+		if err != nil {
+			return err
+		}
+		now[key] = value
+	}
+	// Another lab may have changed them already: then its record is the truth.
+	was := maps.Clone(now)
+	for key, value := range l.otherLimits() {
+		if _, ours := was[key]; ours {
+			was[key] = value
+		}
+	}
+	if err := writeJSON(filepath.Join(l.dir, limitsFile), was); err != nil {
+		return err
+	}
 	if l.opts.NeighbourTable == 0 {
 		return nil
 	}
-	was := map[string]string{}
 	for _, key := range neighbourLimits() {
-		data, err := os.ReadFile(filepath.Join("/proc/sys", key))
-		if err != nil {
-			return fmt.Errorf("read sysctl %s: %w", key, err)
-		}
-		was[key] = strings.TrimSpace(string(data))
-	}
-	// Another lab may have raised them already: then its record is the truth.
-	if err := writeJSON(filepath.Join(l.dir, "limits.json"), l.trueLimits(was)); err != nil {
-		return err
-	}
-	for key, old := range was {
-		if n, err := strconv.Atoi(old); err == nil && n >= l.opts.NeighbourTable {
+		if n, err := strconv.Atoi(now[key]); err == nil && n >= l.opts.NeighbourTable {
 			continue
 		}
 		if err := setSysctl(key, strconv.Itoa(l.opts.NeighbourTable)); err != nil {
@@ -49,40 +71,48 @@ func (l *Lab) raiseLimits() error {
 	return nil
 }
 
-// trueLimits returns the limits as they were before any lab raised them.
-func (l *Lab) trueLimits(now map[string]string) map[string]string {
-	for _, f := range l.otherLimits() {
-		was := map[string]string{}
-		if readJSON(f, &was) == nil && len(was) == len(now) {
-			return was
-		}
-	}
-	return now
-}
+const limitsFile = "limits.json"
 
-// otherLimits lists the records of other labs that raised limits.
-func (l *Lab) otherLimits() []string {
-	files, _ := filepath.Glob(filepath.Join(stateRoot, "*", "limits.json"))
-	var others []string
+// otherLimits is what other labs wrote down.
+func (l *Lab) otherLimits() map[string]string {
+	files, _ := filepath.Glob(filepath.Join(stateRoot, "*", limitsFile))
+	others := map[string]string{}
 	for _, f := range files {
-		if f != filepath.Join(l.dir, "limits.json") {
-			others = append(others, f)
+		was := map[string]string{}
+		if f != filepath.Join(l.dir, limitsFile) && readJSON(f, &was) == nil {
+			maps.Copy(others, was)
 		}
 	}
 	return others
 }
 
-// restoreLimits puts back what raiseLimits changed, unless another lab still
-// needs it: then that one's down will.
+// restoreLimits puts back what was changed, except what another lab still
+// needs: that one's down will.
 func (l *Lab) restoreLimits() error {
 	was := map[string]string{}
-	if readJSON(filepath.Join(l.dir, "limits.json"), &was) != nil || len(l.otherLimits()) > 0 {
+	if readJSON(filepath.Join(l.dir, limitsFile), &was) != nil {
 		return nil
 	}
+	others := l.otherLimits()
 	for key, value := range was {
+		now, err := sysctl(key)
+		if err != nil {
+			return err
+		}
+		if _, needed := others[key]; needed || now == value {
+			continue
+		}
 		if err := setSysctl(key, value); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func sysctl(key string) (string, error) {
+	data, err := os.ReadFile(filepath.Join("/proc/sys", key))
+	if err != nil {
+		return "", fmt.Errorf("read sysctl %s: %w", key, err)
+	}
+	return strings.TrimSpace(string(data)), nil
 }

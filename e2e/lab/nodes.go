@@ -23,8 +23,14 @@ func (l *Lab) startNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.Start(Control, l.controllerManager()); err != nil {
-		return err
+	controllers := []ProcSpec{l.controllerManager()}
+	if !l.opts.Light {
+		controllers = append(controllers, l.scheduler())
+	}
+	for _, spec := range controllers {
+		if _, err := l.Start(Control, spec); err != nil {
+			return err
+		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range l.Nodes() {
@@ -34,12 +40,17 @@ func (l *Lab) startNodes(ctx context.Context) error {
 	return g.Wait()
 }
 
-// startNode registers one node of the light mode and starts its kube-proxy.
+// startNode registers one node and starts what runs on it. In the light mode the
+// lab itself says that the node is ready.
 func (l *Lab) startNode(ctx context.Context, client kubernetes.Interface, n Node) error {
 	if err := l.createNode(ctx, client, n); err != nil {
 		return fmt.Errorf("register %s: %w", n.Name, err)
 	}
-	if err := setNodeReady(ctx, client, n, true); err != nil {
+	if !l.opts.Light {
+		if err := l.bootMachine(ctx, n); err != nil {
+			return err
+		}
+	} else if err := setNodeReady(ctx, client, n, true); err != nil {
 		return fmt.Errorf("make %s ready: %w", n.Name, err)
 	}
 	spec, err := l.kubeProxy(n)
@@ -49,7 +60,10 @@ func (l *Lab) startNode(ctx context.Context, client kubernetes.Interface, n Node
 	if _, err := l.Start(n.Name, spec); err != nil {
 		return err
 	}
-	return l.waitKubeProxy(ctx, n)
+	if err := l.waitKubeProxy(ctx, n); err != nil || l.opts.Light {
+		return err
+	}
+	return waitNodeReady(ctx, client, n.Name)
 }
 
 // createNode makes the Node object with the pod ranges of the lab's plan, so

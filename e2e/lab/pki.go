@@ -100,6 +100,9 @@ const (
 	masters       = "system:masters" // this group may do everything
 )
 
+// nodeUser is the name by which the API server knows a node's kubelet.
+func nodeUser(node string) string { return "system:node:" + node }
+
 // writeSecrets makes the lab's certificates, keys and kubeconfigs.
 func (l *Lab) writeSecrets() error {
 	ca, err := newAuthority()
@@ -140,7 +143,7 @@ func (l *Lab) writeKubeconfigs(ca *authority) error {
 		adminUser: {masters}, managerUser: {masters}, schedulerUser: nil, proxyUser: nil,
 	}
 	for _, n := range l.Nodes() {
-		users["system:node:"+n.Name] = []string{"system:nodes"}
+		users[nodeUser(n.Name)] = []string{"system:nodes"}
 	}
 	for user, groups := range users {
 		id, err := ca.issue(user, groups, nil, nil)

@@ -32,7 +32,10 @@ func (l *Lab) PowerOff(ctx context.Context, node string) error {
 	if err := l.killMembers(node); err != nil {
 		return fmt.Errorf("kill what runs on %s: %w", node, err)
 	}
-	return nil
+	if l.opts.Light {
+		return nil
+	}
+	return l.machine(Node{Name: node}).PowerOff()
 }
 
 // PowerOn gives a node power again: its kernel remembers nothing, its link
@@ -105,7 +108,12 @@ func (l *Lab) forget(ctx context.Context, node string) error {
 }
 
 // boot starts again what starts when the node does.
-func (l *Lab) boot(_ context.Context, n Node) error {
+func (l *Lab) boot(ctx context.Context, n Node) error {
+	if !l.opts.Light {
+		if err := l.bootMachine(ctx, n); err != nil {
+			return err
+		}
+	}
 	procs, err := l.Processes(n.Name)
 	if err != nil {
 		return err

@@ -139,16 +139,20 @@ func (l *Lab) make(ctx context.Context) error {
 		return err
 	}
 	t := newTimeline(l.opts.Log)
-	steps := []struct {
+	type step struct {
 		what string
 		do   func() error
-	}{
+	}
+	steps := []step{
 		{"network: switch, nodes, client, router", l.buildNetwork},
 		{"machine-wide limits", l.raiseLimits},
 		{"certificates and kubeconfigs", l.writeSecrets},
 		{"tmpfs for etcd", l.mountData},
 		{"etcd and kube-apiserver", func() error { return l.startControlPlane(ctx) }},
 		{"controllers and nodes", func() error { return l.startNodes(ctx) }},
+	}
+	if !l.opts.Light {
+		steps = append([]step{{"container images of the lab's own", func() error { return l.pack(ctx) }}}, steps...)
 	}
 	for _, s := range steps {
 		if err := ctx.Err(); err != nil {
