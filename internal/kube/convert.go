@@ -1,0 +1,91 @@
+package kube
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// Node is a Node as announcing sees it, with the UID that its Speaker object refers to.
+func Node(wire *corev1.Node) cluster.Node {
+	n := cluster.Node{Name: wire.Name, Labels: wire.Labels}
+	for _, a := range wire.Status.Addresses {
+		if a.Type != corev1.NodeInternalIP {
+			continue
+		}
+		if addr, err := netip.ParseAddr(a.Address); err == nil {
+			n.Addrs = append(n.Addrs, addr.Unmap())
+		}
+	}
+	for _, c := range wire.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue {
+			n.NetworkUnavailable = true
+		}
+	}
+	_, n.Excluded = wire.Labels[corev1.LabelNodeExcludeBalancers]
+	return n
+}
+
+// Namespace keeps a namespace's labels.
+func Namespace(wire *corev1.Namespace) map[string]string { return maps.Clone(wire.Labels) }
+
+// Endpoints is an EndpointSlice reduced to which nodes serve which Service.
+type Endpoints struct {
+	Service cluster.Key
+	Serving []string // node names, sorted
+}
+
+// Slice converts an EndpointSlice. An endpoint counts while it serves and is not on its way out; where the slice says
+// nothing about serving, readiness stands for it.
+func Slice(wire *discoveryv1.EndpointSlice) Endpoints {
+	e := Endpoints{Service: cluster.Key{Namespace: wire.Namespace, Name: wire.Labels[discoveryv1.LabelServiceName]}}
+	for _, endpoint := range wire.Endpoints {
+		if endpoint.NodeName != nil && serves(endpoint.Conditions) {
+			e.Serving = append(e.Serving, *endpoint.NodeName)
+		}
+	}
+	slices.Sort(e.Serving)
+	e.Serving = slices.Compact(e.Serving)
+	return e
+}
+
+func serves(c discoveryv1.EndpointConditions) bool {
+	if c.Terminating != nil && *c.Terminating {
+		return false
+	}
+	if c.Serving != nil {
+		return *c.Serving
+	}
+	return c.Ready == nil || *c.Ready
+}
+
+// Pool keeps of an IPAddressPool what is read later, without managed fields and the annotation that kubectl leaves.
+func Pool(wire *v1beta1.IPAddressPool) v1beta1.IPAddressPool {
+	out := *wire.DeepCopy()
+	out.ManagedFields, out.Annotations = nil, nil
+	return out
+}
+
+// L2Advertisement keeps of an L2Advertisement what is read later.
+func L2Advertisement(wire *v1beta1.L2Advertisement) v1beta1.L2Advertisement {
+	out := *wire.DeepCopy()
+	out.ManagedFields, out.Annotations = nil, nil
+	return out
+}
+
+// Speaker keeps of a Speaker the addresses that it answers for.
+func Speaker(wire *v1beta1.Speaker) []netip.Addr {
+	addrs := make([]netip.Addr, 0, len(wire.Status.Layer2.Owned))
+	for _, o := range wire.Status.Layer2.Owned {
+		if a, err := netip.ParseAddr(o.Address); err == nil {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}

@@ -1,0 +1,114 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+)
+
+// Record is one object as a Source keeps it: what identifies it, and the value it was converted to.
+type Record[T any] struct {
+	metav1.ObjectMeta
+	Value T
+}
+
+// Source is an informer that converts every object when it arrives, keeps only the conversion, and pokes.
+type Source[T any] struct {
+	informer cache.SharedIndexInformer
+}
+
+// Lister is what a Source reads from: the list and watch verbs of a typed client.
+type Lister[L runtime.Object] interface {
+	List(ctx context.Context, opts metav1.ListOptions) (L, error)
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// Object is a pointer to a Kubernetes object.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// NewSource makes a Source of the objects that lister lists; convert sees each of them once per version and must not keep it.
+// Any change rings every poke.
+func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, convert func(O) T, pokes ...reconcile.Poke) (*Source[T], error) {
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			return lister.List(ctx, opts)
+		},
+		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			return lister.Watch(ctx, opts)
+		},
+	}
+	informer := cache.NewSharedIndexInformerWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, lister), example,
+		cache.SharedIndexInformerOptions{ObjectDescription: fmt.Sprintf("%T", example)})
+	if err := informer.SetTransform(func(obj any) (any, error) {
+		if o, isWire := obj.(O); isWire {
+			return NewRecord(o, convert(o)), nil
+		}
+		return obj, nil // a tombstone, or converted already
+	}); err != nil {
+		return nil, fmt.Errorf("setting the conversion of %T: %w", example, err)
+	}
+	ring := func() {
+		for _, p := range pokes {
+			p.Ring()
+		}
+	}
+	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { ring() },
+		UpdateFunc: func(_, _ any) { ring() },
+		DeleteFunc: func(any) { ring() },
+	}); err != nil {
+		return nil, fmt.Errorf("watching %T: %w", example, err)
+	}
+	return &Source[T]{informer: informer}, nil
+}
+
+// NewRecord keeps of an object's metadata what identifies this version of it.
+func NewRecord[T any](o metav1.Object, value T) *Record[T] {
+	return &Record[T]{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
+			ResourceVersion: o.GetResourceVersion(), Generation: o.GetGeneration(),
+		},
+		Value: value,
+	}
+}
+
+// Run watches until ctx ends.
+func (s *Source[T]) Run(ctx context.Context) error {
+	s.informer.RunWithContext(ctx)
+	return nil
+}
+
+// Synced reports whether the first list is complete.
+func (s *Source[T]) Synced() bool { return s.informer.HasSynced() }
+
+// Records returns what is known now, in no order. The records are shared and must not be changed.
+func (s *Source[T]) Records() []*Record[T] {
+	stored := s.informer.GetStore().List()
+	out := make([]*Record[T], 0, len(stored))
+	for _, obj := range stored {
+		if r, ok := obj.(*Record[T]); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Get returns one object by its key: namespace/name, or the name of a cluster-scoped object.
+func (s *Source[T]) Get(key string) (*Record[T], bool) {
+	obj, found, err := s.informer.GetStore().GetByKey(key)
+	if err != nil || !found {
+		return nil, false
+	}
+	r, ok := obj.(*Record[T])
+	return r, ok
+}

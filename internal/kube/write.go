@@ -1,0 +1,72 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// ServiceStatus is what the controller wants to stand in a Service.
+type ServiceStatus struct {
+	Addrs         []netip.Addr
+	AllocatedFrom string             // the annotation; "" removes it
+	Conditions    []metav1.Condition // ours
+	Remove        []string           // types of conditions to take away
+}
+
+// WriteService writes the status and the annotation of a Service in one request, on the condition that nobody changed the
+// Service meanwhile, and returns the Service as it then stands.
+func (c *Client) WriteService(ctx context.Context, key cluster.Key, uid types.UID, resourceVersion string, s ServiceStatus) (*corev1.Service, error) {
+	patch, err := s.patch(uid, resourceVersion)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the status of Service %s: %w", key, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	written, err := c.Services(key.Namespace).Patch(ctx, key.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return nil, fmt.Errorf("writing the status of Service %s: %w", key, err)
+	}
+	return written, nil
+}
+
+func (s ServiceStatus) patch(uid types.UID, resourceVersion string) ([]byte, error) {
+	var allocatedFrom any // null removes the annotation
+	if s.AllocatedFrom != "" {
+		allocatedFrom = s.AllocatedFrom
+	}
+	ingress := make([]corev1.LoadBalancerIngress, 0, len(s.Addrs))
+	vip := corev1.LoadBalancerIPModeVIP
+	for _, a := range s.Addrs {
+		ingress = append(ingress, corev1.LoadBalancerIngress{IP: a.String(), IPMode: &vip})
+	}
+	conditions := make([]any, 0, len(s.Conditions)+len(s.Remove))
+	for _, c := range s.Conditions {
+		conditions = append(conditions, c)
+	}
+	for _, t := range s.Remove {
+		conditions = append(conditions, map[string]any{"$patch": "delete", "type": t})
+	}
+	status := map[string]any{"loadBalancer": map[string]any{"ingress": ingress}}
+	if len(conditions) > 0 {
+		status["conditions"] = conditions
+	}
+	return json.Marshal(map[string]any{
+		"metadata": map[string]any{
+			"uid":             uid,
+			"resourceVersion": resourceVersion,
+			"annotations":     map[string]any{AnnotationAllocatedFrom: allocatedFrom},
+		},
+		"status": status,
+	})
+}
+
+// StatusPatch is a JSON merge patch of the status of one of our own objects.
+func StatusPatch(status any) ([]byte, error) { return json.Marshal(map[string]any{"status": status}) }
