@@ -68,7 +68,9 @@ spec:
 func TestNodeLivesLosesPowerAndLeavesNothing(t *testing.T) {
 	c := startCluster(t)
 	n := c.node
-	before := traces(t, n)
+	if before := traces(t, n, nil); before != "" {
+		t.Fatalf("there is something of the node before it starts:\n%s", before)
+	}
 	c.powerOn(t)
 	c.kubectl(t, pods, "apply", "-f", "-")
 	c.awaitPods(t)
@@ -81,25 +83,27 @@ func TestNodeLivesLosesPowerAndLeavesNothing(t *testing.T) {
 		}
 	})
 	t.Run("loses power and comes back", func(t *testing.T) {
+		containers := c.containers(t)
 		start := time.Now()
 		if err := n.PowerOff(); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("power-off took %s", time.Since(start))
-		if after := traces(t, n); after != before {
-			t.Errorf("power-off left something behind; before:\n%s\nafter:\n%s", before, after)
+		if left := traces(t, n, containers); left != "" {
+			t.Errorf("power-off left something behind:\n%s", left)
 		}
 		c.powerOn(t)
 		c.awaitAnswer(t, "http://127.0.0.1:18081/")
 		c.awaitAnswer(t, "http://198.18.0.11:18080/")
 	})
 	t.Run("is removed after a crash", func(t *testing.T) {
+		containers := c.containers(t)
 		c.crash(t)
 		if err := n.Remove(); err != nil {
 			t.Fatal(err)
 		}
-		if after := traces(t, n); after != before {
-			t.Errorf("removal left something behind; before:\n%s\nafter:\n%s", before, after)
+		if left := traces(t, n, containers); left != "" {
+			t.Errorf("removal left something behind:\n%s", left)
 		}
 		for _, dir := range []string{n.Dir, n.RunDir} {
 			if _, err := os.Stat(dir); !os.IsNotExist(err) {
@@ -183,6 +187,19 @@ func (c *cluster) checkPrivileges(t *testing.T) {
 	}
 }
 
+// containers are the running node's, of which there are some, each with traces.
+func (c *cluster) containers(t *testing.T) []string {
+	t.Helper()
+	ids, err := c.node.containers()
+	if err != nil || len(ids) != 4 {
+		t.Errorf("the node has containers %v, %v; want the two pods' two each", ids, err)
+	}
+	if found := traces(t, c.node, ids); strings.Count(found, "/"+cgroupParent+"/") < len(ids) || !strings.Contains(found, "mounts of") {
+		t.Errorf("a running node should leave more traces than\n%s", found)
+	}
+	return ids
+}
+
 // crash kills containerd and every shim, so that nothing ties the containers to
 // the node any more but their cgroups.
 func (c *cluster) crash(t *testing.T) {
@@ -204,10 +221,22 @@ func (c *cluster) crash(t *testing.T) {
 	}
 }
 
-// traces is what could betray the node on this machine.
-func traces(t *testing.T, n Node) string {
+// traces is what betrays the node on this machine: processes, mounts, the
+// cgroups of these containers, and files outside its folders.
+func traces(t *testing.T, n Node, containers []string) string {
 	t.Helper()
 	var b strings.Builder
+	tables, err := filepath.Glob("/proc/[0-9]*/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		// A container sees its root file system, which lies in the node's Dir.
+		if data, err := os.ReadFile(table); err == nil && mentions(n, string(data)) {
+			args, _ := os.ReadFile(filepath.Join(filepath.Dir(table), "cmdline"))
+			fmt.Fprintf(&b, "mounts of %q\n", args)
+		}
+	}
 	pids, err := n.processes()
 	if err != nil {
 		t.Fatal(err)
@@ -221,29 +250,30 @@ func traces(t *testing.T, n Node) string {
 		t.Fatal(err)
 	}
 	for _, m := range mounts {
-		if within(m.path, n.Dir) || within(m.path, n.RunDir) || within(m.path, "/run/netns") {
-			fmt.Fprintln(&b, "mount", m.path)
-		}
-		if m.kind == "cgroup" || m.kind == "cgroup2" {
-			groups, err := filepath.Glob(filepath.Join(m.path, cgroupParent, "*"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, g := range groups {
-				fmt.Fprintln(&b, "cgroup", g)
+		for _, id := range containers {
+			group := filepath.Join(m.path, cgroupParent, id)
+			if _, err := os.Stat(group); err == nil && strings.HasPrefix(m.kind, "cgroup") {
+				fmt.Fprintln(&b, "cgroup", group)
 			}
 		}
 	}
-	for _, pattern := range []string{"/var/log/containers/*", "/var/lib/cni/results/*", "/run/containerd/*", "/var/log/pods/*", "/run/netns/*"} {
+	for _, pattern := range []string{"/var/log/containers/*", "/var/lib/cni/results/*", "/var/log/pods/*", "/run/netns/cni-*", "/run/containerd/s/*"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range files {
-			fmt.Fprintln(&b, "file", f)
+			data, _ := os.ReadFile(f)
+			if to, _ := os.Readlink(f); mentions(n, to) || mentions(n, string(data)) || len(data) == 0 && to == "" {
+				fmt.Fprintln(&b, "file", f)
+			}
 		}
 	}
 	return b.String()
+}
+
+func mentions(n Node, s string) bool {
+	return strings.Contains(s, n.Dir+"/") || strings.Contains(s, n.RunDir+"/")
 }
 
 // awaitAnswer asks from inside the node until somebody answers.
