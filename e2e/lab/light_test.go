@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -371,15 +372,17 @@ func TestControlPlaneStopsAndStarts(t *testing.T) {
 
 func TestNeighbourLimitsAreRestored(t *testing.T) {
 	needRoot(t)
-	read := func() (s string) {
-		for _, key := range neighbourLimits() {
+	read := func() string {
+		var settings []string
+		for key := range (Options{NeighbourTable: 1, Light: true}).limits() {
 			data, err := os.ReadFile("/proc/sys/" + key)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s += string(data)
+			settings = append(settings, key+"="+string(data))
 		}
-		return s
+		slices.Sort(settings)
+		return strings.Join(settings, "")
 	}
 	was := read()
 	t.Run("up", func(t *testing.T) {

@@ -11,108 +11,99 @@ import (
 	"github.com/bellwether-lb/bellwether/e2e/noderuntime"
 )
 
-// The neighbour table's thresholds are the machine's own, shared by all
-// namespaces: what is raised for a lab has to be put back.
-func neighbourLimits() []string {
-	var keys []string
-	for _, f := range []string{"ipv4", "ipv6"} {
-		for i := 1; i <= 3; i++ {
-			keys = append(keys, fmt.Sprintf("net/%s/neigh/default/gc_thresh%d", f, i))
+// limits are the settings of the whole machine, as paths below /proc/sys, that
+// a lab with these options changes: to at least the value here, or, where that
+// is zero, to what a kubelet sets by itself. They are put back on down.
+func (o Options) limits() map[string]int {
+	keys := map[string]int{}
+	if o.NeighbourTable > 0 {
+		// The neighbour table's thresholds are shared by all namespaces.
+		for _, f := range []string{"ipv4", "ipv6"} {
+			for i := 1; i <= 3; i++ {
+				keys[fmt.Sprintf("net/%s/neigh/default/gc_thresh%d", f, i)] = o.NeighbourTable
+			}
 		}
 	}
-	return keys
-}
-
-// limits lists what this lab changes of the machine's own settings: it raises
-// the neighbour table when asked to, and kubelets set theirs when they start.
-func (l *Lab) limits() []string {
-	var keys []string
-	if l.opts.NeighbourTable > 0 {
-		keys = append(keys, neighbourLimits()...)
-	}
-	if !l.opts.Light {
-		keys = append(keys, noderuntime.Tunables()...)
+	if !o.Light {
+		for _, key := range noderuntime.Tunables() {
+			keys[key] = 0
+		}
+		// Kubelets, containerds and kube-proxies watch many files.
+		keys["fs/inotify/max_user_instances"] = 1024
+		keys["fs/inotify/max_user_watches"] = 524288
 	}
 	return keys
 }
 
-// raiseLimits writes down what the machine's settings are, and raises the
-// neighbour table's thresholds.
+// raiseLimits writes down what the machine's settings are, then changes them.
 func (l *Lab) raiseLimits() error {
-	now := map[string]string{}
-	for _, key := range l.limits() {
-		value, err := sysctl(key)
+	was := map[string]string{}
+	limits := l.opts.limits()
+	for key := range limits {
+		data, err := os.ReadFile(filepath.Join("/proc/sys", key))
 		if err != nil {
-			return err
+			return fmt.Errorf("read sysctl %s: %w", key, err)
 		}
-		now[key] = value
+		was[key] = strings.TrimSpace(string(data))
 	}
-	// Another lab may have changed them already: then its record is the truth.
-	was := maps.Clone(now)
+	now := maps.Clone(was)
+	// Another lab may have changed one already: then its record is the truth.
 	for key, value := range l.otherLimits() {
-		if _, ours := was[key]; ours {
+		if _, mine := was[key]; mine {
 			was[key] = value
 		}
 	}
-	if err := writeJSON(filepath.Join(l.dir, limitsFile), was); err != nil {
+	if err := writeJSON(filepath.Join(l.dir, "limits.json"), was); err != nil {
 		return err
 	}
-	if l.opts.NeighbourTable == 0 {
-		return nil
-	}
-	for _, key := range neighbourLimits() {
-		if n, err := strconv.Atoi(now[key]); err == nil && n >= l.opts.NeighbourTable {
+	for key, want := range limits {
+		if n, err := strconv.Atoi(now[key]); err != nil || n >= want {
 			continue
 		}
-		if err := setSysctl(key, strconv.Itoa(l.opts.NeighbourTable)); err != nil {
+		if err := setSysctl(key, strconv.Itoa(want)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-const limitsFile = "limits.json"
-
-// otherLimits is what other labs wrote down.
+// otherLimits is what other labs have written down.
 func (l *Lab) otherLimits() map[string]string {
-	files, _ := filepath.Glob(filepath.Join(stateRoot, "*", limitsFile))
-	others := map[string]string{}
+	all := map[string]string{}
+	files, _ := filepath.Glob(filepath.Join(stateRoot, "*", "limits.json"))
 	for _, f := range files {
 		was := map[string]string{}
-		if f != filepath.Join(l.dir, limitsFile) && readJSON(f, &was) == nil {
-			maps.Copy(others, was)
+		if f != filepath.Join(l.dir, "limits.json") && readJSON(f, &was) == nil {
+			maps.Copy(all, was)
 		}
 	}
-	return others
+	return all
 }
 
-// restoreLimits puts back what was changed, except what another lab still
-// needs: that one's down will.
+// restoreLimits puts back what was changed for this lab, except what another
+// lab changed too: that one's down will put it back.
 func (l *Lab) restoreLimits() error {
 	was := map[string]string{}
-	if readJSON(filepath.Join(l.dir, limitsFile), &was) != nil {
-		return nil
+	if readJSON(filepath.Join(l.dir, "limits.json"), &was) != nil {
+		return nil // nothing was changed
 	}
 	others := l.otherLimits()
 	for key, value := range was {
-		now, err := sysctl(key)
-		if err != nil {
-			return err
-		}
-		if _, needed := others[key]; needed || now == value {
+		if _, needed := others[key]; needed {
 			continue
 		}
-		if err := setSysctl(key, value); err != nil {
+		if err := restoreSysctl(key, value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func sysctl(key string) (string, error) {
-	data, err := os.ReadFile(filepath.Join("/proc/sys", key))
-	if err != nil {
-		return "", fmt.Errorf("read sysctl %s: %w", key, err)
+// restoreSysctl writes only what differs: some machines let nobody write.
+func restoreSysctl(key, value string) error {
+	now, err := os.ReadFile(filepath.Join("/proc/sys", key))
+	if err == nil && strings.TrimSpace(string(now)) == value {
+		return nil
 	}
-	return strings.TrimSpace(string(data)), nil
+	return setSysctl(key, value)
 }

@@ -23,6 +23,13 @@ func (l *Lab) startNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before the controllers start: one of them gives a node that has no pod
+	// ranges others than the plan's.
+	for _, n := range l.Nodes() {
+		if err := l.createNode(ctx, client, n); err != nil {
+			return fmt.Errorf("register %s: %w", n.Name, err)
+		}
+	}
 	controllers := []ProcSpec{l.controllerManager()}
 	if !l.opts.Light {
 		controllers = append(controllers, l.scheduler())
@@ -40,18 +47,13 @@ func (l *Lab) startNodes(ctx context.Context) error {
 	return g.Wait()
 }
 
-// startNode registers one node and starts what runs on it. In the light mode the
-// lab itself says that the node is ready.
+// startNode makes one node work: its kube-proxy, and its kubelet or, in the
+// light mode, what a kubelet would say.
 func (l *Lab) startNode(ctx context.Context, client kubernetes.Interface, n Node) error {
-	if err := l.createNode(ctx, client, n); err != nil {
-		return fmt.Errorf("register %s: %w", n.Name, err)
-	}
-	if !l.opts.Light {
-		if err := l.bootMachine(ctx, n); err != nil {
-			return err
+	if l.opts.Light {
+		if err := setNodeReady(ctx, client, n, true); err != nil {
+			return fmt.Errorf("make %s ready: %w", n.Name, err)
 		}
-	} else if err := setNodeReady(ctx, client, n, true); err != nil {
-		return fmt.Errorf("make %s ready: %w", n.Name, err)
 	}
 	spec, err := l.kubeProxy(n)
 	if err != nil {
@@ -60,10 +62,15 @@ func (l *Lab) startNode(ctx context.Context, client kubernetes.Interface, n Node
 	if _, err := l.Start(n.Name, spec); err != nil {
 		return err
 	}
-	if err := l.waitKubeProxy(ctx, n); err != nil || l.opts.Light {
-		return err
+	if !l.opts.Light {
+		if err := l.startPart(ctx, l.machine(n), Kubelet); err != nil {
+			return err
+		}
+		if err := l.waitReady(ctx, n); err != nil {
+			return err
+		}
 	}
-	return waitNodeReady(ctx, client, n.Name)
+	return l.waitKubeProxy(ctx, n)
 }
 
 // createNode makes the Node object with the pod ranges of the lab's plan, so

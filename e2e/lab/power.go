@@ -107,10 +107,14 @@ func (l *Lab) forget(ctx context.Context, node string) error {
 	return g.Wait()
 }
 
-// boot starts again what starts when the node does.
+// boot starts again what starts when the node does, in the full mode containerd
+// and the kubelet first. It does not wait for the cluster to see the node ready.
 func (l *Lab) boot(ctx context.Context, n Node) error {
 	if !l.opts.Light {
-		if err := l.bootMachine(ctx, n); err != nil {
+		if err := l.startContainerd(ctx, n); err != nil {
+			return err
+		}
+		if err := l.startPart(ctx, l.machine(n), Kubelet); err != nil {
 			return err
 		}
 	}
@@ -125,4 +129,19 @@ func (l *Lab) boot(ctx context.Context, n Node) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// WaitNode waits until a node works again after PowerOn: kube-proxy has written
+// its rules and, in the full mode, the cluster sees the node ready.
+func (l *Lab) WaitNode(ctx context.Context, node string) error {
+	n, err := l.Node(node)
+	if err != nil {
+		return err
+	}
+	if !l.opts.Light {
+		if err := l.waitReady(ctx, n); err != nil {
+			return err
+		}
+	}
+	return l.waitKubeProxy(ctx, n)
 }

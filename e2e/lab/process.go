@@ -32,11 +32,12 @@ type ProcSpec struct {
 // Process is a process that Start started. It outlives the program that
 // started it; Lab.Process finds it again.
 type Process struct {
-	Where string
-	Spec  ProcSpec
-	PID   int
-	Born  uint64 // start time in clock ticks since boot: tells PID's owner from a later one
-	Log   string // file that holds its output
+	Where   string
+	Spec    ProcSpec
+	PID     int
+	Born    uint64 // start time in clock ticks since boot: tells PID's owner from a later one
+	Started time.Time
+	Log     string // file that holds its output
 
 	path string // of this record
 }
@@ -102,6 +103,7 @@ func (p *Process) start(l *Lab) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own: Ctrl-C at the terminal is for the lab command only.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.Started = time.Now()
 	if err := cmd.Start(); err != nil {
 		return err
 	}

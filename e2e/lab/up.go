@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/bellwether-lb/bellwether/e2e/components"
 )
 
@@ -139,20 +141,22 @@ func (l *Lab) make(ctx context.Context) error {
 		return err
 	}
 	t := newTimeline(l.opts.Log)
-	type step struct {
+	full := func(words string) string {
+		if l.opts.Light {
+			return ""
+		}
+		return words
+	}
+	steps := []struct {
 		what string
 		do   func() error
-	}
-	steps := []step{
+	}{
 		{"network: switch, nodes, client, router", l.buildNetwork},
 		{"machine-wide limits", l.raiseLimits},
 		{"certificates and kubeconfigs", l.writeSecrets},
 		{"tmpfs for etcd", l.mountData},
-		{"etcd and kube-apiserver", func() error { return l.startControlPlane(ctx) }},
-		{"controllers and nodes", func() error { return l.startNodes(ctx) }},
-	}
-	if !l.opts.Light {
-		steps = append([]step{{"container images of the lab's own", func() error { return l.pack(ctx) }}}, steps...)
+		{"etcd, kube-apiserver" + full(", containerd, images"), func() error { return l.startServers(ctx) }},
+		{"controllers, " + full("kubelet, ") + "kube-proxy", func() error { return l.startNodes(ctx) }},
 	}
 	for _, s := range steps {
 		if err := ctx.Err(); err != nil {
@@ -163,6 +167,16 @@ func (l *Lab) make(ctx context.Context) error {
 		}
 	}
 	return l.save(true)
+}
+
+// startServers starts the control plane and, beside it, the nodes' containerds.
+func (l *Lab) startServers(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.startControlPlane(gctx) })
+	if !l.opts.Light {
+		g.Go(func() error { return l.startRuntimes(gctx) })
+	}
+	return g.Wait()
 }
 
 // lockLab waits for and takes the lock that Up, Down, PowerOff and PowerOn
