@@ -70,3 +70,18 @@ func (s ServiceStatus) patch(uid types.UID, resourceVersion string) ([]byte, err
 
 // StatusPatch is a JSON merge patch of the status of one of our own objects.
 func StatusPatch(status any) ([]byte, error) { return json.Marshal(map[string]any{"status": status}) }
+
+// SetFinalizers replaces the finalizers of a pool, on the condition that nobody changed the pool meanwhile.
+func (c *Client) SetFinalizers(ctx context.Context, pool, resourceVersion string, finalizers []string) error {
+	if finalizers == nil {
+		finalizers = []string{}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"finalizers": finalizers, "resourceVersion": resourceVersion}})
+	if err != nil {
+		return fmt.Errorf("preparing the finalizers of IPAddressPool %s: %w", pool, err)
+	}
+	if _, err := c.Pools.Patch(ctx, pool, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("writing the finalizers of IPAddressPool %s: %w", pool, err)
+	}
+	return nil
+}

@@ -9,14 +9,16 @@ import (
 // Loop runs a pass whenever it is poked: pokes that arrive close together become one pass, a failed pass is retried with
 // backoff, and a pass runs at least once every Resync even when nobody pokes.
 //
-// Two guarantees: every poke is followed by a pass that starts after it, and two passes never run at once.
+// Three guarantees: every poke is followed by a pass that starts after it, two passes never run at once, and between two
+// passes the loop rests as long as the first took, so that a flood of pokes costs half a core at most and an idle loop
+// answers a poke at once.
 type Loop struct {
 	Name string
 	Poke Poke
 	// Pass does the work. A returned error is logged and the pass retried; a positive duration asks for another
 	// pass after that long even if nothing happens.
 	Pass func(ctx context.Context) (again time.Duration, err error)
-	// Settle is how long to wait after a poke for more of them; zero runs at once.
+	// Settle is the least time between two passes; zero means no more than the rest that every pass is followed by.
 	Settle time.Duration
 	// Resync is the longest time between two passes; zero means no resync.
 	Resync time.Duration
@@ -27,19 +29,17 @@ type Loop struct {
 
 // Run passes until ctx ends and returns nil then.
 func (l *Loop) Run(ctx context.Context) error {
-	var failures int
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	failures := 0
+	wake := time.NewTimer(0)
+	defer wake.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-timer.C:
+		case <-wake.C:
 		case <-l.Poke:
-			if !l.settle(ctx) {
-				return nil
-			}
 		}
+		started := time.Now()
 		again, err := l.Pass(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -51,31 +51,26 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 		}
-		again = sooner(again, l.Resync)
-		timer.Stop()
-		if again > 0 {
-			timer.Reset(again)
+		rest := max(time.Since(started), l.Settle)
+		if !sleep(ctx, rest) {
+			return nil
+		}
+		if again = sooner(again, l.Resync); again > 0 {
+			wake.Reset(max(again-rest, 0))
 		}
 	}
 }
 
-// settle waits for the burst of pokes to end; it reports false when ctx ended first.
-func (l *Loop) settle(ctx context.Context) bool {
-	if l.Settle == 0 {
-		return true
-	}
-	timer := time.NewTimer(l.Settle)
+// sleep reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
+		return true
 	}
-	select {
-	case <-l.Poke:
-	default:
-	}
-	return true
 }
 
 func (l *Loop) backoff(failures int) time.Duration {

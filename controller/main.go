@@ -1,0 +1,135 @@
+// Command controller allocates addresses from IPAddressPools to Services of type LoadBalancer.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/obs"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "controller:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	kubeconfig, namespace, identity string
+	class                           string
+	addr, debugAddr                 string
+	logLevel, logFormat             string
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	hostname, _ := os.Hostname()
+	f := flag.NewFlagSet("controller", flag.ContinueOnError)
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig to reach the API server with; empty: the Pod's service account")
+	f.StringVar(&o.namespace, "namespace", env("POD_NAMESPACE", "bellwether-system"), "namespace of the leader lease")
+	f.StringVar(&o.identity, "identity", env("POD_NAME", hostname), "this replica's name in the lease")
+	f.StringVar(&o.class, "load-balancer-class", kube.DefaultLoadBalancerClass, "spec.loadBalancerClass to serve, besides Services that have none")
+	f.StringVar(&o.addr, "listen", ":7472", "address of /metrics, /healthz and /readyz")
+	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7473", "address of /debug/; empty turns it off")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q: everything is set by flags, see --help", f.Arg(0))
+	}
+	return o, nil
+}
+
+func env(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	log, err := obs.NewLogger(os.Stderr, o.logLevel, o.logFormat)
+	if err != nil {
+		return err
+	}
+	client, err := kube.Connect(o.kubeconfig, "bellwether-controller")
+	if err != nil {
+		return err
+	}
+	registry := obs.NewRegistry()
+	s, err := newSyncer(client, o, newMetrics(registry), log)
+	if err != nil {
+		return err
+	}
+	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
+		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
+	log.Info("starting", "version", obs.Version(), "loadBalancerClass", o.class)
+
+	// What serves goes on until everything that decides and writes has ended.
+	group, ctx := errgroup.WithContext(ctx)
+	for _, task := range append(s.tasks(), server.Run) {
+		group.Go(func() error { return task(ctx) })
+	}
+	return group.Wait()
+}
+
+// newSyncer wires the sources to the loop.
+func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*syncer, error) {
+	poke := reconcile.NewPoke()
+	s := &syncer{
+		client:  client,
+		class:   o.class,
+		poke:    poke,
+		lease:   kube.NewLease(client, o.namespace, "bellwether-controller", o.identity, poke, log),
+		events:  kube.NewRecorder(client, "bellwether-controller", ""),
+		overlay: kube.NewOverlay(),
+		writer:  newWriter(client, poke),
+		reports: &reporter{client: client, log: log, box: reconcile.NewLatest[report]()},
+		metrics: m,
+		log:     log,
+	}
+	s.convert = kube.ServiceConverter(o.class)
+	var err error
+	if s.services, err = kube.NewSource(client.Services(""), &corev1.Service{}, s.convert, poke); err != nil {
+		return nil, err
+	}
+	if s.namespaces, err = kube.NewSource(client.Namespaces, &corev1.Namespace{}, kube.Namespace, poke); err != nil {
+		return nil, err
+	}
+	if s.nodes, err = kube.NewSource(client.Nodes, &corev1.Node{}, nodeLabels, poke); err != nil {
+		return nil, err
+	}
+	if s.pools, err = kube.NewSource(client.Pools, &v1beta1.IPAddressPool{}, kube.Pool, poke); err != nil {
+		return nil, err
+	}
+	if s.l2, err = kube.NewSource(client.L2, &v1beta1.L2Advertisement{}, kube.L2Advertisement, poke); err != nil {
+		return nil, err
+	}
+	if s.speakers, err = kube.NewSource(client.Speakers, &v1beta1.Speaker{}, kube.Speaker, poke); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func nodeLabels(n *corev1.Node) map[string]string { return n.Labels }

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/allocator"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/config"
+)
+
+type (
+	serviceRecord = kube.Record[kube.Service]
+	poolRecord    = kube.Record[v1beta1.IPAddressPool]
+)
+
+// syncer is the controller's one loop: it takes a snapshot of the world, assigns, and writes what differs. Its fields below
+// the line are the loop goroutine's alone.
+type syncer struct {
+	client *kube.Client
+	class  string
+	poke   reconcile.Poke
+
+	services   *kube.Source[kube.Service]
+	namespaces *kube.Source[map[string]string]
+	nodes      *kube.Source[map[string]string]
+	pools      *kube.Source[v1beta1.IPAddressPool]
+	l2         *kube.Source[v1beta1.L2Advertisement]
+	speakers   *kube.Source[[]netip.Addr]
+
+	convert func(*corev1.Service) kube.Service
+	lease   *kube.Lease
+	events  *kube.Recorder
+	reports *reporter
+	metrics *metrics
+	log     *slog.Logger
+	dump    atomic.Pointer[snapshot]
+
+	// ---
+	overlay   *kube.Overlay
+	writer    *writer
+	leading   bool
+	configKey string
+	config    config.Config
+	problems  []config.Problem
+	silent    map[cluster.Key]time.Time // since when nobody announces a Service that holds addresses
+}
+
+// snapshot is what one pass saw and decided.
+type snapshot struct {
+	Services    []cluster.Service
+	Config      config.Config
+	Assignments allocator.Assignments
+}
+
+func (s *syncer) tasks() []func(context.Context) error {
+	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Resync: 5 * time.Minute, Log: s.log}
+	return []func(context.Context) error{
+		s.services.Run, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run,
+		s.lease.Run, s.events.Run, s.reports.Run, loop.Run,
+	}
+}
+
+func (s *syncer) synced() bool {
+	return s.services.Synced() && s.namespaces.Synced() && s.nodes.Synced() && s.pools.Synced() && s.l2.Synced() && s.speakers.Synced()
+}
+
+// ready says why this replica could not take over now.
+func (s *syncer) ready() error {
+	if !s.synced() {
+		return errors.New("the first lists from the API server are not complete")
+	}
+	return nil
+}
+
+// pass is one turn: see, assign, write what differs.
+func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
+	if !s.synced() {
+		return 20 * time.Millisecond, nil
+	}
+	if !s.lease.Held() {
+		s.leading = false
+		s.metrics.leading.Set(0)
+		return time.Second, nil
+	}
+	if !s.leading {
+		if err := s.catchUp(ctx); err != nil {
+			return 0, err
+		}
+		s.leading = true
+		s.metrics.leading.Set(1)
+	}
+	started := time.Now()
+	for _, result := range s.writer.finished() {
+		s.settle(result)
+	}
+	records := s.overlay.Lay(s.services.Records())
+	s.parseConfig()
+	world := s.snapshot(records)
+	world.Assignments = allocator.Assign(s.config, world.Services)
+	s.metrics.pass.Observe(time.Since(started).Seconds())
+	again := s.write(ctx, records, world)
+	s.dump.Store(world)
+	s.metrics.observe(world)
+	s.reports.box.Put(s.report(world))
+	return again, nil
+}
+
+// catchUp reads the Services anew before the first pass of a new leader: its informer may lag behind what the last leader
+// wrote a moment ago.
+func (s *syncer) catchUp(ctx context.Context) error {
+	opts := metav1.ListOptions{Limit: 1000}
+	for {
+		page, err := s.client.Services("").List(ctx, opts)
+		if err != nil {
+			return fmt.Errorf("reading the Services before taking over: %w", err)
+		}
+		for i := range page.Items {
+			wire := &page.Items[i]
+			if value := s.convert(wire); value.Wanted || value.Marked {
+				s.overlay.Done(kube.NewRecord(wire, value))
+			}
+		}
+		if opts.Continue = page.Continue; opts.Continue == "" {
+			return nil
+		}
+	}
+}
+
+// parseConfig parses the pools and advertisements when any of them has changed.
+func (s *syncer) parseConfig() {
+	var objects config.Objects
+	var key strings.Builder
+	for _, r := range s.pools.Records() {
+		objects.Pools = append(objects.Pools, r.Value)
+		fmt.Fprintf(&key, "p%s/%s/%s ", r.Name, r.UID, r.Value.ResourceVersion)
+	}
+	for _, r := range s.l2.Records() {
+		objects.L2Advertisements = append(objects.L2Advertisements, r.Value)
+		fmt.Fprintf(&key, "l%s/%s/%s ", r.Name, r.UID, r.Value.ResourceVersion)
+	}
+	if len(key.String()) == len(s.configKey) && key.String() == s.configKey {
+		return
+	}
+	s.configKey = key.String()
+	s.config, s.problems = config.Parse(objects)
+}
+
+// snapshot collects the Services that are ours to serve. One that has addresses which we never gave and no pool covers
+// belongs to another controller and is left alone.
+func (s *syncer) snapshot(records []*serviceRecord) *snapshot {
+	labels := make(map[string]map[string]string)
+	for _, r := range s.namespaces.Records() {
+		labels[r.Name] = r.Value
+	}
+	world := &snapshot{Config: s.config, Services: make([]cluster.Service, 0, len(records))}
+	for _, r := range records {
+		if !r.Value.Wanted {
+			continue
+		}
+		service := r.Value.Service
+		if len(service.Held) == 0 && (len(r.Value.Ingress) > 0 || r.Value.Hostname) {
+			if !s.adopts(r.Value) {
+				continue
+			}
+			service.Held = r.Value.Ingress
+		}
+		service.NamespaceLabels = labels[service.Key.Namespace]
+		world.Services = append(world.Services, service)
+	}
+	return world
+}
+
+// adopts reports whether the addresses of a Service that carries no mark of ours are all from our pools: then the mark was
+// lost, and the addresses must not be given to anybody else.
+func (s *syncer) adopts(v kube.Service) bool {
+	if v.Marked {
+		return true
+	}
+	for _, a := range v.Ingress {
+		if s.config.PoolIndex(a) < 0 {
+			return false
+		}
+	}
+	return !v.Hostname
+}
+
+func (s *syncer) dumpView() any {
+	if world := s.dump.Load(); world != nil {
+		return map[string]any{"services": world.Services, "config": world.Config}
+	}
+	return map[string]any{}
+}
+
+func (s *syncer) dumpPlan() any {
+	if world := s.dump.Load(); world != nil {
+		return world.Assignments
+	}
+	return map[string]any{}
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// writesAtOnce bounds the status writes under way. The API server's own flow control does the rest.
+const writesAtOnce = 64
+
+// writer writes statuses in parallel, so that one that is slow or fails delays no other. Its maps belong to the loop
+// goroutine; results come back through a channel.
+type writer struct {
+	client  *kube.Client
+	poke    reconcile.Poke
+	slots   chan struct{}
+	results chan written
+	retries map[cluster.Key]retry
+}
+
+type retry struct {
+	failures int
+	version  string // the resource version that the failed write was based on
+	at       time.Time
+}
+
+// written is the end of one write.
+type written struct {
+	before  *serviceRecord
+	want    kube.ServiceStatus
+	service *corev1.Service
+	err     error
+}
+
+func newWriter(c *kube.Client, poke reconcile.Poke) *writer {
+	return &writer{client: c, poke: poke, slots: make(chan struct{}, writesAtOnce), results: make(chan written, 4*writesAtOnce),
+		retries: map[cluster.Key]retry{}}
+}
+
+// start begins a write unless all slots are taken; then the end of another pokes the loop, which tries again.
+func (w *writer) start(ctx context.Context, r *serviceRecord, want kube.ServiceStatus) bool {
+	select {
+	case w.slots <- struct{}{}:
+	default:
+		return false
+	}
+	go func() {
+		service, err := w.client.WriteService(ctx, r.Value.Key, r.UID, r.ResourceVersion, want)
+		if err != nil && !answered(err) {
+			service, err = w.findOut(ctx, r, err)
+		}
+		<-w.slots
+		w.results <- written{before: r, want: want, service: service, err: err}
+		w.poke.Ring()
+	}()
+	return true
+}
+
+// answered reports whether the API server itself refused; otherwise the write may have been done, or not.
+func answered(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status)
+}
+
+// findOut reads what became of a write that got no answer. Until that is known the addresses stay assumed, and nobody else
+// can be given them.
+func (w *writer) findOut(ctx context.Context, r *serviceRecord, failed error) (*corev1.Service, error) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		select {
+		case <-ctx.Done():
+			return nil, failed
+		case <-time.After(wait):
+		}
+		service, err := w.client.Services(r.Namespace).Get(ctx, r.Name, metav1.GetOptions{})
+		switch {
+		case err == nil && service.UID == r.UID && service.ResourceVersion != r.ResourceVersion:
+			return service, nil
+		case err == nil, answered(err):
+			return nil, failed
+		}
+	}
+}
+
+// finished returns the writes that have ended since the last call.
+func (w *writer) finished() []written {
+	var out []written
+	for {
+		select {
+		case r := <-w.results:
+			out = append(out, r)
+		default:
+			return out
+		}
+	}
+}
+
+// wait returns how long a Service has to wait after a failed write; zero means not at all.
+func (w *writer) wait(r *serviceRecord, now time.Time) time.Duration {
+	back, failed := w.retries[r.Value.Key]
+	switch {
+	case !failed:
+		return 0
+	case back.version != r.ResourceVersion: // somebody changed it meanwhile: that is what a conflict waits for
+		return 0
+	}
+	return max(back.at.Sub(now), 0)
+}
+
+// settle takes the end of a write into account: in the overlay, in events, and in when to try again.
+func (s *syncer) settle(w written) {
+	key := w.before.Value.Key
+	if w.err == nil {
+		delete(s.writer.retries, key)
+		s.overlay.Done(kube.NewRecord(w.service, s.convert(w.service)))
+		s.metrics.writes.WithLabelValues("ok").Inc()
+		s.tell(w)
+		return
+	}
+	if apierrors.IsNotFound(w.err) {
+		delete(s.writer.retries, key)
+		s.overlay.Forget(key)
+		return
+	}
+	failures := s.writer.retries[key].failures + 1
+	backoff := min(50*time.Millisecond<<min(failures, 9), 15*time.Second)
+	s.writer.retries[key] = retry{failures: failures, version: w.before.ResourceVersion, at: time.Now().Add(backoff)}
+	s.overlay.Forget(key)
+	if apierrors.IsConflict(w.err) {
+		s.metrics.writes.WithLabelValues("conflict").Inc()
+		return
+	}
+	s.metrics.writes.WithLabelValues("error").Inc()
+	s.log.Warn("status not written, will retry", "service", key, "error", w.err, "failures", failures, "retryIn", backoff)
+}
+
+// write begins the writes that the assignments ask for, and returns when to look again.
+func (s *syncer) write(ctx context.Context, records []*serviceRecord, world *snapshot) time.Duration {
+	now := time.Now()
+	owned := s.announcedAddresses()
+	var again time.Duration
+	sooner := func(d time.Duration) {
+		if d > 0 && (again == 0 || d < again) {
+			again = d
+		}
+	}
+	for _, r := range records {
+		want, differs, recheck := s.desired(r, world, owned, now)
+		sooner(recheck)
+		if !differs || s.overlay.Writing(r.Value.Key) {
+			continue
+		}
+		if wait := s.writer.wait(r, now); wait > 0 {
+			sooner(wait)
+			continue
+		}
+		if !s.lease.Held() {
+			return 0
+		}
+		if !s.writer.start(ctx, r, want) {
+			break
+		}
+		s.overlay.Begin(r, want.Addrs, slices.Repeat([]string{want.AllocatedFrom}, len(want.Addrs)))
+	}
+	s.forget(world)
+	return again
+}
+
+// forget drops what is remembered of Services that are gone.
+func (s *syncer) forget(world *snapshot) {
+	if len(s.writer.retries)+len(s.silent) == 0 {
+		return
+	}
+	for key := range s.writer.retries {
+		if _, present := world.Assignments.Services[key]; !present {
+			delete(s.writer.retries, key)
+		}
+	}
+	for key := range s.silent {
+		if _, present := world.Assignments.Services[key]; !present {
+			delete(s.silent, key)
+		}
+	}
+}
+
+// announcedAddresses returns what the speakers say that they answer for.
+func (s *syncer) announcedAddresses() map[netip.Addr]struct{} {
+	owned := map[netip.Addr]struct{}{}
+	for _, r := range s.speakers.Records() {
+		for _, a := range r.Value {
+			owned[a] = struct{}{}
+		}
+	}
+	return owned
+}

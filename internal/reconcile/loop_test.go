@@ -1,0 +1,126 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// run starts a loop in a bubble of virtual time and ends it with the test.
+func run(t *testing.T, l *Loop) {
+	t.Helper()
+	l.Log = quiet()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run returned %v after its context ended", err)
+		}
+	})
+	synctest.Wait()
+}
+
+func TestPokesThatArriveDuringAPassBecomeOneMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes := 0
+		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
+			passes++
+			time.Sleep(10 * time.Millisecond)
+			return 0, nil
+		}}
+		run(t, l)
+		for range 100 {
+			l.Poke.Ring()
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if passes != 2 {
+			t.Errorf("%d passes for 100 pokes during the first, want 2", passes)
+		}
+	})
+}
+
+func TestALoopRestsAsLongAsItsPassTook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes := 0
+		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
+			passes++
+			time.Sleep(10 * time.Millisecond)
+			return 0, nil
+		}}
+		run(t, l)
+		for range 1000 {
+			l.Poke.Ring()
+			time.Sleep(time.Millisecond)
+		}
+		synctest.Wait()
+		if passes < 45 || passes > 51 {
+			t.Errorf("%d passes of 10 ms in a second of pokes, want about 50", passes)
+		}
+	})
+}
+
+func TestAFailedPassIsRetriedWithBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		start := time.Now()
+		l := &Loop{Poke: NewPoke(), RetryMax: 400 * time.Millisecond, Pass: func(context.Context) (time.Duration, error) {
+			at = append(at, time.Since(start))
+			if len(at) > 5 {
+				return 0, nil
+			}
+			return 0, errors.New("no")
+		}}
+		run(t, l)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		want := []time.Duration{0, 100, 300, 700, 1100, 1500}
+		if len(at) != len(want) {
+			t.Fatalf("passes at %v, want %d of them", at, len(want))
+		}
+		for i := range want {
+			if at[i] != want[i]*time.Millisecond {
+				t.Errorf("pass %d at %v, want %v", i, at[i], want[i]*time.Millisecond)
+			}
+		}
+	})
+}
+
+func TestAPassRunsAtLeastOnceEveryResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes := 0
+		l := &Loop{Poke: NewPoke(), Resync: time.Minute, Pass: func(context.Context) (time.Duration, error) {
+			passes++
+			return 0, nil
+		}}
+		run(t, l)
+		time.Sleep(time.Hour + time.Second)
+		synctest.Wait()
+		if passes != 61 {
+			t.Errorf("%d passes in an hour with a resync of a minute, want 61", passes)
+		}
+	})
+}
+
+func TestLatestKeepsTheNewest(t *testing.T) {
+	box := NewLatest[int]()
+	for i := range 10 {
+		box.Put(i)
+	}
+	if got := <-box.C(); got != 9 {
+		t.Errorf("took %d, want the newest, 9", got)
+	}
+	select {
+	case got := <-box.C():
+		t.Errorf("took %d from an empty mailbox", got)
+	default:
+	}
+}
