@@ -30,6 +30,7 @@ type Announcer struct {
 
 	sets   chan setting
 	claims chan claim
+	missed atomic.Bool // a reader had a claim to tell and no room for it
 	deaths chan death
 	done   chan struct{} // closed when Run has ended
 	have   atomic.Pointer[Have]
@@ -163,6 +164,9 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 	if flush {
 		for _, l := range a.lines {
 			a.equip(l, now)
+			if l.dirty {
+				l.publish(a.ours)
+			}
 		}
 	}
 	a.speak(now)

@@ -99,6 +99,10 @@ func (a *Announcer) silence(l *line, now time.Time) {
 		case w.Yield && v.phase == live:
 			a.yield(v, now)
 		case !w.Yield && v.phase == yielding:
+			if !v.ear.mode.CompareAndSwap(ceding, answering) {
+				a.drop(v) // taken in this very moment: a gain like any other
+				continue
+			}
 			// Ours again before anybody took it: it never stopped, but others may have begun to announce.
 			v.phase, v.since, v.said = live, now, 0
 			a.later.at(v, now)
@@ -108,6 +112,7 @@ func (a *Announcer) silence(l *line, now time.Time) {
 
 // yield begins to give a live voice up.
 func (a *Announcer) yield(v *voice, now time.Time) {
+	v.ear.mode.Store(ceding) // before looking back, so that no claim falls in between
 	if at := v.ear.claimed.Load(); at != 0 && now.Sub(a.born)-time.Duration(at) <= a.timings.YieldRecent {
 		a.drop(v) // its new owner was quicker than the news of it
 		return
@@ -143,7 +148,7 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 
 // drop ends a voice at once.
 func (a *Announcer) drop(v *voice) {
-	v.ear.off.Store(true)
+	v.ear.mode.Store(mute)
 	a.later.drop(v)
 	v.phase = gone
 	delete(v.line.voices, v.addr)
@@ -176,7 +181,7 @@ func (a *Announcer) equip(l *line, now time.Time) {
 			if cluster.FamilyOf(addr) == f && l.voices[addr] == nil {
 				v := &voice{addr: addr, line: l, ear: &ear{}, index: -1}
 				l.voices[addr] = v
-				l.regroup = l.regroup || addr.Is6()
+				l.dirty, l.regroup = true, l.regroup || addr.Is6()
 				a.first = append(a.first, v)
 			}
 		}
@@ -199,7 +204,7 @@ func (a *Announcer) openSlot(l *line, f cluster.Family, now time.Time) {
 	s.port, s.err, s.opened = port, nil, now
 	l.regroup = l.regroup || f == cluster.IPv6
 	r := &reader{port: port, line: l, family: f, owned: &l.owned, counters: a.counters.of(f), born: a.born,
-		claims: a.claims, deaths: a.deaths, quit: a.quit}
+		claims: a.claims, missed: &a.missed, deaths: a.deaths, quit: a.quit}
 	a.tasks.Go(r.run)
 }
 

@@ -98,9 +98,9 @@ func checkARP(t *testing.T, own *owned, c arpCase) {
 	}
 }
 
-func TestARPAnswersNothingThatIsOff(t *testing.T) {
+func TestMuteIsNotAnswered(t *testing.T) {
 	own := ownedBy(ourMAC, vip4)
-	own.addrs[vip4].off.Store(true)
+	own.addrs[vip4].mode.Store(mute)
 	var out [ndpFrameMax]byte
 	for _, f := range [][]byte{question(t, vip4, asker), claimOf(vip4, otherMAC)} {
 		if reply, h := own.answerARP(f, out[:]); reply != nil || h.asked || h.claims != nil {

@@ -134,6 +134,7 @@ func ownedBy(m cluster.MAC, addrs ...netip.Addr) *owned {
 	o := &owned{mac: m, ours: []cluster.MAC{m}, addrs: map[netip.Addr]*ear{}}
 	for _, a := range addrs {
 		o.addrs[a] = &ear{}
+		o.addrs[a].mode.Store(answering)
 	}
 	return o
 }

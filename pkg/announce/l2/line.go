@@ -22,7 +22,7 @@ type line struct {
 
 	recheck bool // slots or voices may not be what wants needs
 	regroup bool // the IPv6 addresses have changed since the groups were set
-	dirty   bool // the owned set is not what voices say
+	dirty   bool // the owned set has not the ears of all voices
 }
 
 // slot is where a line keeps the socket of one family, or the reason why there is none.
@@ -72,13 +72,11 @@ func (l *line) needs(f cluster.Family) bool {
 	return false
 }
 
-// publish gives the readers what the voices say.
+// publish gives the readers the ears of all voices.
 func (l *line) publish(ours []cluster.MAC) {
 	set := &owned{mac: l.link.MAC, ours: ours, addrs: make(map[netip.Addr]*ear, len(l.voices))}
 	for a, v := range l.voices {
-		if v.answers() {
-			set.addrs[a] = v.ear
-		}
+		set.addrs[a] = v.ear
 	}
 	l.owned.Store(set)
 	l.dirty = false

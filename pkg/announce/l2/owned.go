@@ -12,23 +12,29 @@ import (
 type owned struct {
 	mac   cluster.MAC         // the line's own address: what replies say
 	ours  []cluster.MAC       // the addresses of all of this node's links: they never make a foreign claim
-	addrs map[netip.Addr]*ear // what is answered here
+	addrs map[netip.Addr]*ear // what may be answered here; the ears say whether it is
 }
 
 // ear is what readers and the owner goroutine share of one voice. Times are nanoseconds since the Announcer was made, and
 // zero for never.
 type ear struct {
-	// off is set by the owner to end answering at once; the map without the address follows when it is convenient,
-	// so that giving up thousands of addresses one by one does not build a map each time.
-	off     atomic.Bool
-	claimed atomic.Int64 // last foreign claim; set by readers, read by the owner when a yield begins
+	mode    atomic.Int32 // written by the owner; a reader only ever turns ceding into mute
+	claimed atomic.Int64 // last foreign claim; written by readers, read by the owner when a yield begins
 	told    atomic.Int64 // last time that the owner was told of one; readers only
 }
+
+// The modes of an ear. That they are apart from the map lets thousands of addresses begin and cease to be answered one by
+// one, each in the very moment that it must, without a map being built each time.
+const (
+	mute      = iota // not announced yet, or not ours any more
+	answering        // ours
+	ceding           // ours until somebody else claims it
+)
 
 // answered looks an address up.
 func (o *owned) answered(addr netip.Addr) (*ear, bool) {
 	e, ok := o.addrs[addr]
-	return e, ok && !e.off.Load()
+	return e, ok && e.mode.Load() != mute
 }
 
 // heard is what a frame meant, besides the reply to it.

@@ -9,8 +9,17 @@ import (
 // tick is the shortest sleep while announcements wait for their turn: what is due goes out in small batches.
 const tick = 10 * time.Millisecond
 
-// endYields ends the yields that have lasted too long.
+// endYields ends the yields that have lasted too long, and those that readers have ended when they could not say so.
 func (a *Announcer) endYields(now time.Time) {
+	if a.missed.Swap(false) {
+		for _, l := range a.lines {
+			for _, v := range l.voices {
+				if v.phase == yielding && v.ear.mode.Load() == mute {
+					a.drop(v)
+				}
+			}
+		}
+	}
 	for len(a.yields) > 0 {
 		d := a.yields[0]
 		current := d.v.phase == yielding && d.v.due.Equal(d.due)
@@ -36,8 +45,8 @@ func (a *Announcer) speak(now time.Time) {
 		a.first = a.first[1:]
 		if v.phase == queued && a.announce(v, now) {
 			// Announced, so whoever yields the address has stopped: now answer.
-			v.phase, v.since = live, now
-			v.line.dirty, a.stale = true, true
+			v.ear.mode.Store(answering)
+			v.phase, v.since, a.stale = live, now, true
 		}
 	}
 	for len(a.later) > 0 {

@@ -30,7 +30,7 @@ type death struct {
 	err    error
 }
 
-// reader answers what comes in on one port. All its fields but owned are its own.
+// reader answers what comes in on one port.
 type reader struct {
 	port     Port
 	line     *line // only as a name in claims and deaths
@@ -39,6 +39,7 @@ type reader struct {
 	counters *FamilyCounters
 	born     time.Time // the ears' epoch
 	claims   chan<- claim
+	missed   *atomic.Bool // set when a yield has ended and claims was full
 	deaths   chan<- death
 	quit     <-chan struct{}
 
@@ -100,12 +101,19 @@ func (r *reader) frame(frame []byte) {
 func (r *reader) tell(h *heard) {
 	now := int64(time.Since(r.born)) + 1 // never zero
 	h.claims.claimed.Store(now)
-	if told := h.claims.told.Load(); told != 0 && now-told < int64(tellEvery) {
+	// A yield ends here, not when the owner comes to it: the next question may be in the socket already, and the new
+	// owner is going to answer it.
+	ceded := h.claims.mode.CompareAndSwap(ceding, mute)
+	if told := h.claims.told.Load(); !ceded && told != 0 && now-told < int64(tellEvery) {
 		return
 	}
 	select {
 	case r.claims <- claim{line: r.line, addr: h.claimed, by: h.by}:
 		h.claims.told.Store(now)
-	default: // the owner is busy with other claims; the next one of this address tries again
+	default:
+		// The owner is busy with other claims. The next one of this address tries again; a yield has no next one.
+		if ceded {
+			r.missed.Store(true)
+		}
 	}
 }
