@@ -123,8 +123,6 @@ func (l *Lab) controllerManager() ProcSpec {
 func (l *Lab) scheduler() ProcSpec {
 	return ProcSpec{Name: Scheduler, Args: []string{
 		l.bins["kube-scheduler"], "--kubeconfig=" + l.kubeconfig(schedulerUser),
-		"--authentication-kubeconfig=" + l.kubeconfig(schedulerUser),
-		"--authorization-kubeconfig=" + l.kubeconfig(schedulerUser),
 		"--leader-elect=false", "--bind-address=127.0.0.1",
 	}}
 }

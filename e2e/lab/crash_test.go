@@ -17,20 +17,21 @@ const upInChild = "BELLWETHER_TEST_UP"
 func TestKilledUpLeavesNothing(t *testing.T) {
 	needRoot(t)
 	if name := os.Getenv(upInChild); name != "" {
-		_, err := Up(t.Context(), Options{Name: name, Light: true, Log: os.Stderr})
+		_, err := Up(t.Context(), Options{Name: name, Log: os.Stderr})
 		t.Logf("up ended with %v", err)
 		return
 	}
 	// Programs are fetched before the lab's clock starts.
-	if err := newLab(Options{Light: true, Log: testLog{t}}).provision(t.Context()); err != nil {
+	if err := newLab(Options{Log: testLog{t}}).provision(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	const name = "tcrash"
+	reserve(t, name)
 	for _, after := range []time.Duration{
-		5 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second, 2600 * time.Millisecond,
+		5 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second,
 	} {
 		t.Run(after.String(), func(t *testing.T) {
-			l := newLab(Options{Name: name, Light: true})
+			l := newLab(Options{Name: name})
 			child := exec.Command(os.Args[0], "-test.run=^TestKilledUpLeavesNothing$")
 			child.Env = append(os.Environ(), upInChild+"="+name)
 			if err := child.Start(); err != nil {
@@ -57,6 +58,7 @@ func TestKilledUpLeavesNothing(t *testing.T) {
 func TestInterruptedUpLeavesNothing(t *testing.T) {
 	needRoot(t)
 	const name = "tstop"
+	reserve(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	_, err := Up(ctx, Options{Name: name, Light: true, Log: testLog{t}})
