@@ -473,3 +473,61 @@ func TestOpenErrors(t *testing.T) {
 		t.Error("without a reason")
 	}
 }
+
+// TestFilter sends what the kernel has to keep from the readers, and after each a frame that it has to let through.
+func TestFilter(t *testing.T) {
+	node, client := newHost(t, "node"), newHost(t, "client")
+	// No bridge and no addresses, so that nothing but the test's frames is on the wire.
+	node.do(t, func() error {
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lan0"}, PeerName: "lan0", PeerNamespace: netlink.NsFd(client.fd)})
+	})
+	for _, h := range []*host{node, client} {
+		h.sysctl(t, "ipv6/conf/lan0/disable_ipv6", "1")
+		h.ip(t, "link set lan0 up")
+	}
+	eventually(t, "up", func() bool { return node.link(t, "lan0").Up })
+	from, to := client.link(t, "lan0").MAC, node.link(t, "lan0").MAC
+	host4 := addr("192.0.2.2")
+	kind := func(k byte) []byte {
+		return solicit(func(p *ndpPacket) { p.mangle = func(m []byte) []byte { m[0] = k; return m } }).frame()
+	}
+	for family, frames := range map[cluster.Family]struct{ keep, pass [][]byte }{
+		cluster.IPv4: {
+			keep: [][]byte{
+				arpPacket(arp.OperationRequest, otherMAC, from, host4, zeroMAC, real4), // to another station
+				arpPacket(3, castMAC, from, host4, zeroMAC, real4),
+				ethernetFrame(castMAC, from, 0x0800, make([]byte, 60)),
+			},
+			pass: [][]byte{question(t, real4, from), arpPacket(arp.OperationRequest, to, from, host4, zeroMAC, real4), claimOf(real4, from)},
+		},
+		cluster.IPv6: {
+			keep: [][]byte{
+				solicit(func(p *ndpPacket) { p.dstMAC = otherMAC }).frame(),
+				kind(128), kind(133), kind(134), kind(137), // echo request, router solicitation and advertisement, redirect
+				ethernetFrame(castMAC, from, 0x86dd, append([]byte{0x60, 0, 0, 0, 0, 20, 6, 64}, make([]byte, 60)...)), // TCP
+			},
+			pass: [][]byte{solicit(nil).frame(), solicit(func(p *ndpPacket) { p.dst, p.dstMAC = vip6, to }).frame(), claimOf(real6, from)},
+		},
+	} {
+		sender, err := client.opener(client.link(t, "lan0"), family)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := node.listen(t, family)
+		for _, f := range frames.keep {
+			send(t, sender, f)
+		}
+		for i, f := range frames.pass {
+			send(t, sender, f)
+			select {
+			case got := <-in.frames:
+				if !slices.Equal(got, f) {
+					t.Errorf("%s: received\n%x, want %d:\n%x", family, got, i, f)
+				}
+			case <-time.After(5 * time.Second):
+				t.Errorf("%s: not received: %d", family, i)
+			}
+		}
+		_ = sender.Close()
+	}
+}

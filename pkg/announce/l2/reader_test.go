@@ -1,0 +1,144 @@
+package l2
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// TestReaderEndsYield: the question behind the claim in the same socket is the new owner's, however late the owner
+// goroutine hears of it, and even if it cannot be told.
+func TestReaderEndsYield(t *testing.T) {
+	for _, f := range families() {
+		for _, full := range []bool{false, true} {
+			r, s, a := readerOf(f, 10)
+			e := r.owned.Load().addrs[a]
+			if !full {
+				r.claims = make(chan claim, 10) // else there is room for the first claim only
+			}
+			r.frame(claimOf(a, otherMAC)) // while it is ours, a claim changes nothing
+			r.frame(question(t, a, asker))
+			e.mode.Store(ceding)
+			r.frame(question(t, a, asker))
+			if s.sent != 2 || e.mode.Load() != ceding {
+				t.Fatalf("%s: %d replies to 2 questions, mode %d", f, s.sent, e.mode.Load())
+			}
+			r.frame(claimOf(a, otherMAC))
+			r.frame(question(t, a, asker))
+			if s.sent != 2 || e.mode.Load() != mute || r.missed.Load() != full {
+				t.Errorf("%s: %d replies, mode %d, missed %v", f, s.sent, e.mode.Load(), r.missed.Load())
+			}
+		}
+	}
+}
+
+// TestReaderTellsSparingly: a storm of claims must not become a storm for the owner.
+func TestReaderTellsSparingly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, a := readerOf(cluster.IPv4, 1)
+		claims := make(chan claim, 1000)
+		r.claims = claims
+		for range 1000 {
+			r.frame(claimOf(a, otherMAC))
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(claims); n != 50 {
+			t.Errorf("told of %d claims in 1 s", n)
+		}
+	})
+}
+
+// orderPort fails the test if an address is answered before it is announced. The owner goroutine calls Send, so it may look
+// at what is the owner's.
+type orderPort struct {
+	*lanPort
+	t     *testing.T
+	a     **Announcer
+	first map[netip.Addr]bool
+}
+
+func (p orderPort) Send(frame []byte) error {
+	for addr, v := range (*p.a).lines["eth0"].voices {
+		if string(claimOf(addr, ourMAC)) != string(frame) || p.first[addr] {
+			continue
+		}
+		p.first[addr] = true
+		if v.ear.mode.Load() != mute {
+			p.t.Errorf("%s is answered before it is announced", addr)
+		}
+		if addr.Is6() && len(p.groups) == 0 {
+			p.t.Errorf("%s is announced before its group is joined", addr)
+		}
+	}
+	return p.lanPort.Send(frame)
+}
+
+func TestOrderOfAGain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNIC(map[string]*lan{"eth0": newLAN()})
+		var a *Announcer
+		first := map[netip.Addr]bool{}
+		a = New(Config{Open: func(l cluster.Link, f cluster.Family) (Port, error) {
+			p, err := n.opener(l, f)
+			return orderPort{p.(*lanPort), t, &a, first}, err
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.Run(ctx) }()
+		if _, err := a.Set(ctx, say(vip4, vip6)); err != nil {
+			t.Error(err)
+		}
+		if len(first) != 2 {
+			t.Errorf("announced %v", first)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestManyYieldsEnd: claims of more addresses than the owner has room for all end their yields, and soon.
+func TestManyYieldsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		s := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+		var addrs []netip.Addr
+		for i := range 3000 {
+			addrs = append(addrs, netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}))
+		}
+		s.set(t, say(addrs...))
+		time.Sleep(10 * time.Second)
+		s.set(t, yield(addrs...))
+		for _, a := range addrs {
+			seg.send(nil, claimOf(a, otherMAC))
+		}
+		synctest.Wait()
+		time.Sleep(3 * tick)
+		if have := s.Have(); !have.Quiet() {
+			t.Errorf("%d addresses are still answered", len(have.Addrs))
+		}
+	})
+}
+
+// brokenPort fails to read with an error that should pass, and never stops to.
+type brokenPort struct {
+	sink
+	reads int
+}
+
+func (p *brokenPort) Read([]byte) (int, error) { p.reads++; return 0, unix.ENOBUFS }
+
+func TestPassingErrorsDoNotLoop(t *testing.T) {
+	r, _, _ := readerOf(cluster.IPv4, 1)
+	p, deaths := &brokenPort{}, make(chan death, 1)
+	r.port, r.deaths = p, deaths
+	r.run()
+	if d := <-deaths; p.reads != tooManyErrors || d.port != Port(p) || d.err == nil {
+		t.Errorf("%d reads, death %+v", p.reads, d)
+	}
+}
