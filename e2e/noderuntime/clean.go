@@ -18,6 +18,7 @@ import (
 // stays. The node's own network namespace is the caller's. It may be repeated,
 // and works after any crash.
 func (n Node) PowerOff() error {
+	// Kill refuses folders that cannot be a node's own, so what follows is safe.
 	if err := n.Kill(); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func startCluster(t *testing.T) *cluster {
 	netns := makeNetNS(t)
 	c.node = Node{
 		Name: "node-1", NetNS: netns, Dir: filepath.Join(dir, "node"),
-		RunDir: fmt.Sprintf("/run/bellwether-test-%d", os.Getpid()), CNIBinDir: "/usr/lib/cni", Kubeconfig: c.kubeconfig,
+		RunDir: fmt.Sprintf("/run/bellwether-test/%d", os.Getpid()), CNIBinDir: "/usr/lib/cni", Kubeconfig: c.kubeconfig,
 		Programs: Programs{Containerd: bins["containerd"], Ctr: bins["ctr"], Runc: bins["runc"], Kubelet: bins["kubelet"]},
 		Addrs:    []netip.Addr{netip.MustParseAddr("198.18.0.11"), netip.MustParseAddr("fd00:198:18::11")},
 		PodNets:  []netip.Prefix{netip.MustParsePrefix("198.19.1.0/24"), netip.MustParsePrefix("fd00:198:19:1::/64")},
@@ -75,6 +75,7 @@ func startCluster(t *testing.T) *cluster {
 		if err := c.node.PowerOff(); err != nil {
 			t.Error(err)
 		}
+		_ = os.Remove("/run/bellwether-test") // fails while another test has a node
 	})
 	c.startControlPlane(t, dir)
 	return c

@@ -18,6 +18,9 @@ import (
 // kubelet and containerd first, so that they start nothing anew, then shims and
 // what runs in pods. It returns when none is left.
 func (n Node) Kill() error {
+	if err := n.checkFolders(); err != nil {
+		return fmt.Errorf("killing a node: %w", err)
+	}
 	for end := time.Now().Add(15 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		pids, err := n.processes()
 		if err != nil {
@@ -63,10 +66,12 @@ func (n Node) processes() ([]int, error) {
 			continue
 		}
 		children[parent] = append(children[parent], pid)
-		switch program := n.program(pid); {
-		case program == n.Programs.Kubelet || program == n.Programs.Containerd:
+		// A process is spared unless something says that it is the node's.
+		program, ours := n.program(pid)
+		switch {
+		case ours && (program == n.Programs.Kubelet || program == n.Programs.Containerd):
 			daemons = append(daemons, pid)
-		case program != "" || confined(pid, containers):
+		case ours || confined(pid, containers):
 			rest = append(rest, pid)
 		}
 	}
@@ -78,24 +83,28 @@ func (n Node) processes() ([]int, error) {
 			}
 		}
 	}
-	return slices.DeleteFunc(found, func(pid int) bool { return pid == os.Getpid() }), nil
+	return slices.DeleteFunc(found, func(pid int) bool { return pid == 1 || pid == os.Getpid() }), nil
 }
 
-// program is the executable that a process runs if it is one of the node's:
-// all nodes run the same files, but each names its own folders in its arguments.
-func (n Node) program(pid int) string {
+// program is the executable that a process runs, and whether it is one of the
+// node's: all nodes run the same files, but each names its own folders in its
+// arguments. Paths that the Node value lacks match nothing.
+func (n Node) program(pid int) (path string, ours bool) {
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil {
-		return ""
+		return "", false
 	}
 	exe = strings.TrimSuffix(exe, " (deleted)") // it was built again since
-	shim := filepath.Join(filepath.Dir(n.Programs.Containerd), "containerd-shim-runc-v2")
-	if !slices.Contains([]string{n.Programs.Kubelet, n.Programs.Containerd, shim, n.Programs.Runc, n.Programs.Ctr}, exe) {
-		return ""
+	known := []string{n.Programs.Kubelet, n.Programs.Containerd, n.Programs.Runc, n.Programs.Ctr}
+	if n.Programs.Containerd != "" {
+		known = append(known, filepath.Join(filepath.Dir(n.Programs.Containerd), "containerd-shim-runc-v2"))
+	}
+	if exe == "" || !slices.Contains(known, exe) {
+		return "", false
 	}
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
-		return ""
+		return "", false
 	}
 	for _, arg := range bytes.Split(args, []byte{0}) {
 		_, value, isFlag := strings.Cut(string(arg), "=")
@@ -103,10 +112,10 @@ func (n Node) program(pid int) string {
 			value = string(arg)
 		}
 		if within(value, n.Dir) || within(value, n.RunDir) {
-			return exe
+			return exe, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // containers are the identifiers of the containers that the node's containerd
@@ -165,7 +174,8 @@ func parentOf(pid int) (parent int, alive bool) {
 	return parent, err == nil
 }
 
-// within reports whether path is dir or lies below it.
+// within reports whether path is dir or lies below it. Nothing lies within the
+// empty path.
 func within(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, dir+"/")
+	return dir != "" && (path == dir || strings.HasPrefix(path, dir+"/"))
 }

@@ -100,9 +100,24 @@ func (n Node) Write() error {
 	return nil
 }
 
+// checkFolders refuses folders by which everything on the machine would be the
+// node's. Ending a node asks for no more than these two.
+func (n Node) checkFolders() error {
+	for what, path := range map[string]string{"Dir": n.Dir, "RunDir": n.RunDir} {
+		// One level below the root are /run, /tmp, /home: never a node's own.
+		if filepath.Clean(path) != path || strings.Count(path, "/") < 2 || !filepath.IsAbs(path) {
+			return fmt.Errorf("%s is %q, want a clean absolute path at least two levels deep", what, path)
+		}
+	}
+	return nil
+}
+
 func (n Node) check() error {
+	if err := n.checkFolders(); err != nil {
+		return err
+	}
 	for what, path := range map[string]string{
-		"NetNS": n.NetNS, "Dir": n.Dir, "RunDir": n.RunDir, "CNIBinDir": n.CNIBinDir,
+		"NetNS": n.NetNS, "CNIBinDir": n.CNIBinDir,
 		"Kubeconfig": n.Kubeconfig, "Containerd": n.Programs.Containerd, "Ctr": n.Programs.Ctr,
 		"Runc": n.Programs.Runc, "Kubelet": n.Programs.Kubelet,
 	} {

@@ -209,7 +209,7 @@ func (c *cluster) crash(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pid := range pids {
-		if c.node.program(pid) != "" {
+		if _, ours := c.node.program(pid); ours {
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
@@ -301,6 +301,41 @@ func (c *cluster) awaitAnswer(t *testing.T, url string) string {
 	return ""
 }
 
+// Whoever ends a node may know no more of it than its folders. These look only:
+// a test that fails must not end what runs on the machine.
+func TestOnlyWhatIsProvenIsTheNodes(t *testing.T) {
+	full := Programs{Containerd: "/x/containerd", Ctr: "/x/ctr", Runc: "/x/runc", Kubelet: "/x/kubelet"}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, programs := range map[string]Programs{
+		"none":           {},
+		"all":            full,
+		"no kubelet":     {Containerd: "/x/containerd", Ctr: "/x/ctr", Runc: "/x/runc"},
+		"no containerd":  {Ctr: "/x/ctr", Runc: "/x/runc", Kubelet: "/x/kubelet"},
+		"the right file": {Containerd: self, Ctr: self, Runc: self, Kubelet: self},
+	} {
+		n := Node{Name: "n", Dir: t.TempDir(), RunDir: t.TempDir(), Programs: programs}
+		if pids, err := n.processes(); err != nil || len(pids) > 0 {
+			t.Errorf("%s: takes processes %v for the node's, %v", name, pids, err)
+		}
+	}
+}
+
+func TestFoldersOfTheWholeMachineAreRefused(t *testing.T) {
+	for _, bad := range []string{"", "/", "/run", "/tmp", "run/node", "/run/../etc", "/run/node/", "."} {
+		for _, n := range []Node{{Dir: bad, RunDir: "/run/x/n"}, {Dir: "/run/x/n", RunDir: bad}} {
+			if n.checkFolders() == nil {
+				t.Errorf("Dir %q and RunDir %q are accepted", n.Dir, n.RunDir)
+			}
+		}
+	}
+	if within("/anything", "") || within("", "") {
+		t.Error("something lies within the empty path")
+	}
+}
+
 func TestWithin(t *testing.T) {
 	for path, want := range map[string]bool{"/a/b": true, "/a/b/c": true, "/a/bc": false, "/a": false} {
 		if within(path, "/a/b") != want {
@@ -318,7 +353,7 @@ func TestParseMounts(t *testing.T) {
 
 func TestWriteRefusesWhatCannotWork(t *testing.T) {
 	good := Node{
-		Name: "n", NetNS: "/n", Dir: "/d", RunDir: "/r", CNIBinDir: "/b", Kubeconfig: "/k", PauseImage: "p",
+		Name: "n", NetNS: "/n", Dir: "/x/d", RunDir: "/x/r", CNIBinDir: "/b", Kubeconfig: "/k", PauseImage: "p",
 		Programs: Programs{"/1", "/2", "/3", "/4"}, Addrs: []netip.Addr{{}}, PodNets: []netip.Prefix{{}},
 	}
 	if err := good.check(); err != nil {
@@ -327,8 +362,8 @@ func TestWriteRefusesWhatCannotWork(t *testing.T) {
 	for name, spoil := range map[string]func(*Node){
 		"relative folder": func(n *Node) { n.Dir = "d" },
 		"root folder":     func(n *Node) { n.Dir = "/" },
-		"unclean path":    func(n *Node) { n.RunDir = "/r/" },
-		"long run folder": func(n *Node) { n.RunDir = "/" + strings.Repeat("r", 42) },
+		"unclean path":    func(n *Node) { n.RunDir = "/x/r/" },
+		"long run folder": func(n *Node) { n.RunDir = "/x/" + strings.Repeat("r", 42) },
 		"no address":      func(n *Node) { n.Addrs = nil },
 	} {
 		bad := good
