@@ -59,6 +59,11 @@ func (r *reporter) Run(ctx context.Context) error {
 func (r *reporter) write(ctx context.Context, latest report) error {
 	for _, pool := range latest.pools {
 		seen := latest.seen[pool.Name]
+		if !slices.Equal(seen.Finalizers, pool.Finalizers) {
+			if err := r.client.SetFinalizers(ctx, pool.Name, seen.ResourceVersion, pool.Finalizers); err != nil {
+				return err
+			}
+		}
 		if !apiequality.Semantic.DeepEqual(seen.Status, pool.Status) {
 			patch, err := kube.StatusPatch(pool.Status)
 			if err != nil {
@@ -66,11 +71,6 @@ func (r *reporter) write(ctx context.Context, latest report) error {
 			}
 			if _, err := r.client.Pools.Patch(ctx, pool.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
 				return fmt.Errorf("writing the status of IPAddressPool %s: %w", pool.Name, err)
-			}
-		}
-		if !slices.Equal(seen.Finalizers, pool.Finalizers) {
-			if err := r.client.SetFinalizers(ctx, pool.Name, seen.ResourceVersion, pool.Finalizers); err != nil {
-				return err
 			}
 		}
 	}

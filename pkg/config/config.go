@@ -156,3 +156,10 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 	*c, _ = Parse(objects)
 	return nil
 }
+
+// Advertised reports whether any advertisement announces a Service's addresses from a pool.
+func (c Config) Advertised(p Pool, serviceLabels map[string]string) bool {
+	return p.AdvertiseL2 || slices.ContainsFunc(c.L2, func(a L2Advertisement) bool {
+		return a.SelectsPool(p) && a.SelectsService(serviceLabels)
+	})
+}

@@ -1,0 +1,78 @@
+package membership
+
+import (
+	"sync/atomic"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+)
+
+// delegate is what memberlist calls, from goroutines of its own and partly under its own lock: it copies, pokes, and never
+// blocks. What it cannot hand over at once is lost, and repaired by the next exchange of full states.
+type delegate struct {
+	meta   []byte
+	queue  *memberlist.TransmitLimitedQueue
+	states chan state
+	gone   chan string
+	poke   reconcile.Poke
+	own    atomic.Pointer[[]byte] // the encoded state of this node
+	size   atomic.Int64           // members, for the queue's retransmissions
+}
+
+// memberlist.Delegate
+
+func (d *delegate) NodeMeta(int) []byte { return d.meta }
+
+func (d *delegate) NotifyMsg(msg []byte) { d.receive(msg) }
+
+func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.queue.GetBroadcasts(overhead, limit)
+}
+
+func (d *delegate) LocalState(bool) []byte {
+	if own := d.own.Load(); own != nil {
+		return *own
+	}
+	return nil
+}
+
+func (d *delegate) MergeRemoteState(buf []byte, _ bool) { d.receive(buf) }
+
+// receive decodes at once: memberlist uses the buffer again.
+func (d *delegate) receive(msg []byte) {
+	s, err := decode(msg)
+	if err != nil {
+		return
+	}
+	select {
+	case d.states <- s:
+	default:
+	}
+	d.poke.Ring()
+}
+
+// memberlist.EventDelegate
+
+func (d *delegate) NotifyJoin(*memberlist.Node) {
+	d.size.Add(1)
+	d.poke.Ring()
+}
+
+func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	d.size.Add(-1)
+	select {
+	case d.gone <- n.Name:
+	default:
+	}
+	d.poke.Ring()
+}
+
+func (d *delegate) NotifyUpdate(*memberlist.Node) { d.poke.Ring() }
+
+// broadcast is one state on its way out; a newer one of the same node replaces it.
+type broadcast []byte
+
+func (b broadcast) Invalidates(memberlist.Broadcast) bool { return true }
+func (b broadcast) Message() []byte                       { return b }
+func (b broadcast) Finished()                             {}

@@ -1,0 +1,272 @@
+package membership
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// Config says how this node takes part.
+type Config struct {
+	Node string     // this node's name
+	Bind netip.Addr // address to gossip on
+	Port uint16     // UDP and TCP, the same on every node
+	Key  []byte     // 32 bytes; nil: gossip is not encrypted
+	Log  *slog.Logger
+	// Publish is given the members whenever they change. It is called from one goroutine and must not block.
+	Publish func(cluster.Members)
+}
+
+// Membership takes part in the gossip. Run owns memberlist; everything else hands values over.
+type Membership struct {
+	cfg      Config
+	epoch    uint64
+	delegate *delegate
+	peers    *reconcile.Latest[map[string]netip.Addr]
+	state    *reconcile.Latest[cluster.Member]
+	leave    chan chan struct{}
+	settled  atomic.Bool
+	health   atomic.Int64
+}
+
+// New prepares a Membership; nothing is sent before Run.
+func New(cfg Config) *Membership {
+	epoch := rand.Uint64()
+	d := &delegate{
+		meta:   epochMeta(epoch),
+		states: make(chan state, 1024),
+		gone:   make(chan string, 1024),
+		poke:   reconcile.NewPoke(),
+	}
+	d.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return int(d.size.Load()) }, RetransmitMult: 4}
+	return &Membership{cfg: cfg, epoch: epoch, delegate: d, leave: make(chan chan struct{}),
+		peers: reconcile.NewLatest[map[string]netip.Addr](), state: reconcile.NewLatest[cluster.Member]()}
+}
+
+// Peers says which speakers there should be: node names with the address that each gossips on. Those that are not members
+// are asked to be, again and again.
+func (m *Membership) Peers(peers map[string]netip.Addr) { m.peers.Put(peers) }
+
+// State says what the others shall know of this node.
+func (m *Membership) State(own cluster.Member) { m.state.Put(own) }
+
+// Settled reports whether this node knows whom there is to know: it has met a peer, or has tried long enough.
+func (m *Membership) Settled() bool { return m.settled.Load() }
+
+// Health is memberlist's own score: 0 is healthy, up to 8.
+func (m *Membership) Health() int { return int(m.health.Load()) }
+
+// Leave tells the others that this node goes, and returns when they should know. Run ends then.
+func (m *Membership) Leave(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case m.leave <- done:
+		<-done
+	case <-ctx.Done():
+	}
+}
+
+// settings is a profile for one Ethernet segment or a few: a dead member is noticed by its peers in about half a second.
+func (m *Membership) settings() *memberlist.Config {
+	c := memberlist.DefaultLANConfig()
+	c.Name = m.cfg.Node
+	c.BindAddr, c.BindPort = m.cfg.Bind.String(), int(m.cfg.Port)
+	c.AdvertiseAddr, c.AdvertisePort = m.cfg.Bind.String(), int(m.cfg.Port)
+	c.SecretKey = m.cfg.Key
+	c.Delegate, c.Events = m.delegate, m.delegate
+	c.ProbeInterval, c.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
+	c.GossipInterval = 50 * time.Millisecond
+	c.GossipToTheDeadTime = 10 * time.Second
+	c.PushPullInterval = 10 * time.Second
+	c.TCPTimeout = time.Second
+	c.DeadNodeReclaimTime = time.Millisecond // a node may come back with another address
+	c.LogOutput = logWriter{m.cfg.Log}
+	return c
+}
+
+// Run takes part until ctx ends or Leave was called.
+func (m *Membership) Run(ctx context.Context) error {
+	list := m.create(ctx)
+	if list == nil {
+		return nil
+	}
+	defer func() { _ = list.Shutdown() }()
+
+	joining, stop := context.WithCancel(ctx)
+	joined := make(chan struct{})
+	go func() {
+		defer close(joined)
+		m.join(joining, list)
+	}()
+	defer func() {
+		stop()
+		<-joined
+	}()
+
+	own := state{Node: m.cfg.Node, Epoch: m.epoch}
+	view := map[origin]state{}
+	var published *cluster.Members
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case done := <-m.leave:
+			stop()
+			err := list.Leave(time.Second)
+			close(done)
+			if err != nil {
+				m.cfg.Log.Warn("the others may notice late that this node left", "error", err)
+			}
+			return nil
+		case own.Member = <-m.state.C():
+			own.Seq++
+			view[origin{own.Node, own.Epoch}] = own
+			if err := m.tell(own); err != nil {
+				return err
+			}
+		case s := <-m.delegate.states:
+			at := origin{s.Node, s.Epoch}
+			if known, dup := view[at]; s.Node == m.cfg.Node || (dup && known.Seq >= s.Seq) {
+				continue
+			}
+			view[at] = s
+		case name := <-m.delegate.gone:
+			maps.DeleteFunc(view, func(at origin, _ state) bool { return at.node == name && name != m.cfg.Node })
+		case <-m.delegate.poke:
+		case <-tick.C:
+			m.health.Store(int64(list.GetHealthScore()))
+		}
+		if now := members(list.Members(), view); published == nil || !reflect.DeepEqual(*published, now) {
+			published = &now
+			m.cfg.Publish(now)
+		}
+	}
+}
+
+// origin is one run of one node's speaker.
+type origin struct {
+	node  string
+	epoch uint64
+}
+
+func members(nodes []*memberlist.Node, view map[origin]state) cluster.Members {
+	out := cluster.Members{Known: true, Alive: make(map[string]cluster.Member, len(nodes))}
+	for _, n := range nodes {
+		epoch, _ := epochOf(n.Meta)
+		out.Alive[n.Name] = view[origin{n.Name, epoch}].Member
+	}
+	return out
+}
+
+// tell spreads this node's state.
+func (m *Membership) tell(own state) error {
+	msg, err := own.encode()
+	if err != nil {
+		return err
+	}
+	m.delegate.own.Store(&msg)
+	m.delegate.queue.QueueBroadcast(broadcast(msg))
+	return nil
+}
+
+// create starts memberlist, again and again while its address cannot be bound; nil when ctx ended first.
+func (m *Membership) create(ctx context.Context) *memberlist.Memberlist {
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		list, err := memberlist.Create(m.settings())
+		if err == nil {
+			return list
+		}
+		m.cfg.Log.Warn("cannot gossip yet, will retry", "address", netip.AddrPortFrom(m.cfg.Bind, m.cfg.Port), "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// patience is how long a node that meets none of its peers waits before it takes itself for the only one.
+const patience = 5 * time.Second
+
+// join asks peers that are not members to be, a few at a time.
+func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
+	var peers map[string]netip.Addr
+	var since time.Time
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case peers = <-m.peers.C():
+			if since.IsZero() {
+				since = time.Now()
+			}
+		case <-tick.C:
+		}
+		if peers == nil {
+			continue
+		}
+		missing := m.missing(list, peers)
+		met := len(list.Members()) > 1
+		for _, addr := range pickSome(missing, 3) {
+			if _, err := list.Join([]string{addr}); err != nil {
+				m.cfg.Log.Debug("peer not met", "address", addr, "error", err)
+				continue
+			}
+			met = true
+		}
+		if !m.settled.Load() && (met || len(missing) == 0 || time.Since(since) > patience) {
+			m.settled.Store(true)
+			m.cfg.Log.Info("settled", "members", list.NumMembers(), "notMet", len(m.missing(list, peers)))
+			m.delegate.poke.Ring()
+		}
+	}
+}
+
+func (m *Membership) missing(list *memberlist.Memberlist, peers map[string]netip.Addr) []string {
+	alive := map[string]struct{}{m.cfg.Node: {}}
+	for _, n := range list.Members() {
+		alive[n.Name] = struct{}{}
+	}
+	var addrs []string
+	for name, addr := range peers {
+		if _, met := alive[name]; !met && addr.IsValid() {
+			addrs = append(addrs, net.JoinHostPort(addr.String(), strconv.Itoa(int(m.cfg.Port))))
+		}
+	}
+	return addrs
+}
+
+func pickSome(from []string, n int) []string {
+	slices.Sort(from)
+	rand.Shuffle(len(from), func(i, j int) { from[i], from[j] = from[j], from[i] })
+	return from[:min(n, len(from))]
+}
+
+// logWriter passes memberlist's log on; it is chatty, so all of it is for debugging.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(line []byte) (int, error) {
+	w.log.Debug("memberlist", "line", string(line))
+	return len(line), nil
+}
+
+var _ io.Writer = logWriter{}
