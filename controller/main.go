@@ -41,11 +41,11 @@ func parse(args []string) (options, error) {
 	hostname, _ := os.Hostname()
 	f := flag.NewFlagSet("controller", flag.ContinueOnError)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig to reach the API server with; empty: the Pod's service account")
-	f.StringVar(&o.namespace, "namespace", env("POD_NAMESPACE", "bellwether-system"), "namespace of the leader lease")
+	f.StringVar(&o.namespace, "namespace", env("POD_NAMESPACE", "bellwether-system"), "namespace of the leader lease and of the gossip Secret")
 	f.StringVar(&o.identity, "identity", env("POD_NAME", hostname), "this replica's name in the lease")
 	f.StringVar(&o.class, "load-balancer-class", kube.DefaultLoadBalancerClass, "spec.loadBalancerClass to serve, besides Services that have none")
-	f.StringVar(&o.addr, "listen", ":7472", "address of /metrics, /healthz and /readyz")
-	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7473", "address of /debug/; empty turns it off")
+	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
+	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	if err := f.Parse(args); err != nil {
@@ -98,16 +98,16 @@ func run(ctx context.Context, args []string) error {
 func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*syncer, error) {
 	poke := reconcile.NewPoke()
 	s := &syncer{
-		client:  client,
-		class:   o.class,
-		poke:    poke,
-		lease:   kube.NewLease(client, o.namespace, "bellwether-controller", o.identity, poke, log),
-		events:  kube.NewRecorder(client, "bellwether-controller", ""),
-		overlay: kube.NewOverlay(),
-		writer:  newWriter(client, poke),
-		reports: &reporter{client: client, log: log, box: reconcile.NewLatest[report]()},
-		metrics: m,
-		log:     log,
+		client:    client,
+		namespace: o.namespace,
+		poke:      poke,
+		lease:     kube.NewLease(client, o.namespace, "bellwether-controller", o.identity, poke, log),
+		events:    kube.NewRecorder(client, "bellwether-controller", ""),
+		overlay:   kube.NewOverlay(),
+		writer:    newWriter(client, poke),
+		reports:   &reporter{client: client, log: log, box: reconcile.NewLatest[report]()},
+		metrics:   m,
+		log:       log,
 	}
 	s.convert = kube.ServiceConverter(o.class)
 	var err error

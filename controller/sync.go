@@ -29,9 +29,9 @@ type (
 // syncer is the controller's one loop: it takes a snapshot of the world, assigns, and writes what differs. Its fields below
 // the line are the loop goroutine's alone.
 type syncer struct {
-	client *kube.Client
-	class  string
-	poke   reconcile.Poke
+	client    *kube.Client
+	namespace string
+	poke      reconcile.Poke
 
 	services   *kube.Source[kube.Service]
 	namespaces *kube.Source[map[string]string]
@@ -96,6 +96,9 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 		return time.Second, nil
 	}
 	if !s.leading {
+		if err := s.client.EnsureGossipSecret(ctx, s.namespace); err != nil {
+			return 0, err
+		}
 		if err := s.catchUp(ctx); err != nil {
 			return 0, err
 		}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+)
+
+// metrics are the speaker's own. Nothing is labelled by address.
+type metrics struct {
+	pass      prometheus.Histogram
+	announced prometheus.Gauge
+	changes   *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
+	m := &metrics{
+		pass: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bellwether_decide_duration_seconds",
+			Help: "Time of one pass over all Services.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8)}),
+		announced: prometheus.NewGauge(prometheus.GaugeOpts{Name: "bellwether_speaker_announced_addresses",
+			Help: "Addresses that this node answers for."}),
+		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bellwether_speaker_owner_changes_total",
+			Help: "Times that this node took an address, lost one, or saw one move between others."}, []string{"change"}),
+	}
+	r.MustRegister(m.pass, m.announced, m.changes, wire{s.counters},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_speaker_members",
+			Help: "Speakers that this one believes to be alive, itself included."}, func() float64 {
+			if alive := s.alive.Load(); alive != nil {
+				return float64(len(alive.Alive))
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_speaker_health_score",
+			Help: "memberlist's health score of this node: 0 is healthy, 8 the worst."}, func() float64 { return float64(s.members.Health()) }))
+	return m
+}
+
+// verdict counts a change of owner.
+func (m *metrics) verdict(was, is announce.Verdict) {
+	switch {
+	case was.Owner == is.Owner || was.Owner == "" && is.Reason != announce.Announced:
+	case is.Reason == announce.Announced:
+		m.changes.WithLabelValues("gained").Inc()
+	case was.Reason == announce.Announced:
+		m.changes.WithLabelValues("lost").Inc()
+	default:
+		m.changes.WithLabelValues("elsewhere").Inc()
+	}
+}
+
+// wire shows the layer 2 counters as metrics.
+type wire struct{ counters *l2.Counters }
+
+func (w wire) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(w, ch) }
+
+func (w wire) Collect(ch chan<- prometheus.Metric) {
+	for family, c := range map[string]*l2.FamilyCounters{"arp": &w.counters.ARP, "ndp": &w.counters.NDP} {
+		for name, v := range map[string]uint64{
+			"requests_received": c.Requests.Load(), "responses_sent": c.Replies.Load(), "gratuitous_sent": c.Gratuitous.Load(),
+			"malformed_received": c.Malformed.Load(), "dropped": c.Dropped.Load(), "claims_heard": c.Claims.Load(),
+			"socket_failures": c.Failures.Load(),
+		} {
+			desc := prometheus.NewDesc("bellwether_layer2_"+name+"_total", "Frames of this protocol, as the name says.", []string{"protocol"}, nil)
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), family)
+		}
+	}
+}

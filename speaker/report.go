@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/obs"
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+)
+
+// explain logs what a pass changed: who owns what, and why this node does not.
+func (s *speaker) explain(view announce.View, plan announce.Plan) {
+	old := s.planned.Load()
+	if old == nil {
+		old = &announce.Plan{}
+	}
+	owned, moved := 0, 0
+	for key, verdicts := range plan.Why {
+		for _, v := range verdicts {
+			if v.Reason == announce.Announced {
+				owned++
+			}
+			i := slices.IndexFunc(old.Why[key], func(o announce.Verdict) bool { return o.Addr == v.Addr })
+			was := announce.Verdict{}
+			if i >= 0 {
+				was = old.Why[key][i]
+			}
+			if was.Owner != v.Owner || was.Reason != v.Reason {
+				moved++
+				s.metrics.verdict(was, v)
+				s.log.Debug("decided", "service", key, "address", v.Addr, "reason", v.Reason, "owner", v.Owner, "self", v.Self)
+			}
+		}
+	}
+	if moved > 0 {
+		s.log.Info("decided", "changed", moved, "owned", owned, "members", len(view.Alive.Alive))
+	}
+}
+
+// report follows what is really announced: it records events for what this node took over, and keeps the Speaker object
+// current.
+func (s *speaker) report(ctx context.Context) error {
+	before := map[netip.Addr]l2.State{}
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.changed:
+		case <-tick.C:
+		}
+		have := s.l2.Have()
+		s.tell(before, have.Addrs)
+		before = have.Addrs
+		s.metrics.announced.Set(float64(len(have.Addrs)))
+		s.status.box.Put(s.speakerStatus(have))
+	}
+}
+
+// eventsAtOnce bounds the events of one change: a failover of thousands of addresses writes no event for each.
+const eventsAtOnce = 20
+
+// tell records that this node took addresses over.
+func (s *speaker) tell(before, now map[netip.Addr]l2.State) {
+	view := s.seen.Load()
+	if view == nil {
+		return
+	}
+	gained := map[netip.Addr]struct{}{}
+	for a, state := range now {
+		if len(state.Links) > 0 && len(before[a].Links) == 0 && !state.Yielding {
+			gained[a] = struct{}{}
+		}
+	}
+	if len(gained) == 0 {
+		return
+	}
+	s.log.Info("announcing", "gained", len(gained), "total", len(now))
+	told := 0
+	for _, service := range view.Services {
+		for _, a := range service.Held {
+			if _, is := gained[a]; is && told < eventsAtOnce {
+				told++
+				s.events.Service(service.Key, types.UID(service.UID), corev1.EventTypeNormal, "nodeAssigned",
+					fmt.Sprintf("announcing %s from node %q with protocol %q", a, s.node, "layer2"))
+			}
+		}
+	}
+}
+
+// speakerStatus says what the Speaker object shall say.
+func (s *speaker) speakerStatus(have l2.Have) v1beta1.SpeakerStatus {
+	status := v1beta1.SpeakerStatus{Version: obs.Version()}
+	if links := s.ownLinks.Load(); links != nil {
+		for _, l := range *links {
+			link := v1beta1.SpeakerLink{Name: l.Name, MAC: l.MAC.String(), Up: l.Up}
+			for _, p := range l.Prefixes {
+				link.Prefixes = append(link.Prefixes, p.String())
+			}
+			status.Links = append(status.Links, link)
+		}
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(have.Addrs), netip.Addr.Compare) {
+		if links := have.Addrs[a].Links; len(links) > 0 {
+			status.Layer2.Owned = append(status.Layer2.Owned, v1beta1.OwnedAddress{Address: a.String(), Interfaces: links})
+		}
+	}
+	status.Layer2.Addresses = int32(len(status.Layer2.Owned))
+	status.Conditions = s.conditions()
+	return status
+}
+
+func (s *speaker) conditions() []metav1.Condition {
+	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Ready", Message: "may own addresses"}
+	if err := s.ready(); err != nil {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, "Starting", err.Error()
+	}
+	if s.leaving.Load() {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, "Leaving", "hands its addresses over before it stops"
+	}
+	agree := metav1.Condition{Type: "MembersAgree", Status: metav1.ConditionTrue, Reason: "AllHeard", Message: "a speaker is heard on every node"}
+	if silent := s.silentNodes(); len(silent) > 0 {
+		agree.Status, agree.Reason = metav1.ConditionFalse, "NodesSilent"
+		agree.Message = fmt.Sprintf("no speaker is heard on %s: look whether it runs there, and whether TCP and UDP port %d is open between the nodes", strings.Join(silent, ", "), s.port)
+	}
+	applied := metav1.Condition{Type: "ConfigApplied", Status: metav1.ConditionTrue, Reason: "Applied", Message: "everything is announced as planned"}
+	if text := s.setError.Load(); text != nil {
+		applied.Status, applied.Reason, applied.Message = metav1.ConditionFalse, "NotApplied", *text
+	}
+	return []metav1.Condition{ready, agree, applied}
+}
+
+// silentNodes returns the nodes on which no speaker is alive, at most ten of them.
+func (s *speaker) silentNodes() []string {
+	view := s.seen.Load()
+	if view == nil {
+		return nil
+	}
+	var silent []string
+	for _, n := range view.Nodes {
+		if _, alive := view.Alive.Alive[n.Name]; !alive {
+			silent = append(silent, n.Name)
+		}
+	}
+	slices.Sort(silent)
+	return silent[:min(len(silent), 10)]
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// settleTime is how long a speaker must have been ready before it says so: long enough to have seen every peer's state.
+const settleTime = time.Second
+
+// gainLag is how much later than the others a speaker believes in its own gains: being ready, a link that came up. By then
+// the others know too and yield, so that nobody answers for an address that its owner does not know to be given up.
+// Losses count at once.
+const gainLag = 300 * time.Millisecond
+
+// stance is how this node stands: what it told the others, and, a little later where that is a gain, what it believes of
+// itself.
+type stance struct {
+	readySince time.Time
+	told       cluster.Member
+	toldAt     time.Time // zero before anything was told
+	own        cluster.Member
+}
+
+// take takes in how the node is now. It reports whether the others must be told, and how soon to take it in again.
+func (s *stance) take(now cluster.Member, at time.Time) (tell bool, again time.Duration) {
+	switch {
+	case !now.Ready:
+		s.readySince = time.Time{}
+	case s.readySince.IsZero():
+		s.readySince = at
+	}
+	if now.Ready && !s.told.Ready {
+		if left := settleTime - at.Sub(s.readySince); left > 0 {
+			now.Ready, again = false, left
+		}
+	}
+	if s.toldAt.IsZero() || !reflect.DeepEqual(now, s.told) {
+		s.told, s.toldAt, tell = now, at, true
+	}
+	left := gainLag - at.Sub(s.toldAt)
+	if left <= 0 || !gains(s.own, s.told) {
+		s.own = s.told
+		return tell, again
+	}
+	s.own = withoutGains(s.own, s.told)
+	if again == 0 || left < again {
+		again = left
+	}
+	return tell, again
+}
+
+// gains reports whether a node that stands like b may own what it could not when it stood like a.
+func gains(a, b cluster.Member) bool {
+	if b.Ready && !a.Ready || a.Leaving && !b.Leaving {
+		return true
+	}
+	return slices.ContainsFunc(b.Links, func(l cluster.Link) bool { return l.Up && !slices.ContainsFunc(a.Links, same(l)) })
+}
+
+// withoutGains is b as far as a had it.
+func withoutGains(a, b cluster.Member) cluster.Member {
+	out := cluster.Member{Ready: b.Ready && a.Ready, Leaving: b.Leaving || a.Leaving}
+	for _, l := range b.Links {
+		l.Up = l.Up && slices.ContainsFunc(a.Links, same(l))
+		out.Links = append(out.Links, l)
+	}
+	return out
+}
+
+func same(l cluster.Link) func(cluster.Link) bool {
+	return func(o cluster.Link) bool { return reflect.DeepEqual(o, l) }
+}

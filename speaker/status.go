@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+)
+
+// statusWriter writes this node's Speaker object, at most once a second.
+type statusWriter struct {
+	client *kube.Client
+	node   string
+	log    *slog.Logger
+	box    *reconcile.Latest[v1beta1.SpeakerStatus]
+
+	written *v1beta1.SpeakerStatus
+}
+
+// Run writes until ctx ends.
+func (w *statusWriter) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case status := <-w.box.C():
+			if err := w.write(ctx, status); err != nil && ctx.Err() == nil {
+				w.written = nil
+				w.log.Warn("Speaker status not written, will retry", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) error {
+	if w.written != nil {
+		for i := range status.Conditions {
+			status.Conditions[i].LastTransitionTime = since(w.written.Conditions, status.Conditions[i])
+		}
+		if apiequality.Semantic.DeepEqual(*w.written, status) {
+			return nil
+		}
+	}
+	for i := range status.Conditions {
+		if status.Conditions[i].LastTransitionTime.IsZero() {
+			status.Conditions[i].LastTransitionTime = metav1.Now()
+		}
+	}
+	patch, err := kube.StatusPatch(status)
+	if err != nil {
+		return fmt.Errorf("preparing the status of Speaker %s: %w", w.node, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err = w.client.Speakers.Patch(ctx, w.node, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) {
+		if err := w.create(ctx); err != nil {
+			return err
+		}
+		_, err = w.client.Speakers.Patch(ctx, w.node, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status of Speaker %s: %w", w.node, err)
+	}
+	w.written = &status
+	return nil
+}
+
+// create makes the Speaker object, owned by the Node: it goes when the Node does.
+func (w *statusWriter) create(ctx context.Context) error {
+	node, err := w.client.Nodes.Get(ctx, w.node, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("reading Node %s (is --node right?): %w", w.node, err)
+	}
+	object := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: w.node,
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}}}
+	if _, err := w.client.Speakers.Create(ctx, object, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating Speaker %s: %w", w.node, err)
+	}
+	return nil
+}
+
+// since keeps the time of a condition whose status stays.
+func since(old []metav1.Condition, c metav1.Condition) metav1.Time {
+	for _, o := range old {
+		if o.Type == c.Type && o.Status == c.Status {
+			return o.LastTransitionTime
+		}
+	}
+	return metav1.Time{}
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/obs"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/config"
+	"github.com/bellwether-lb/bellwether/pkg/links"
+	"github.com/bellwether-lb/bellwether/pkg/membership"
+)
+
+// speaker is the process: sources, one loop that decides, and one actuator. Atomics are where a goroutine publishes to
+// another; the fields below the line are the loop goroutine's alone.
+type speaker struct {
+	node string
+	port uint16
+	log  *slog.Logger
+	poke reconcile.Poke
+
+	services *kube.Source[kube.Service]
+	nodes    *kube.Source[cluster.Node]
+	slices   *kube.Source[kube.Endpoints]
+	pools    *kube.Source[v1beta1.IPAddressPool]
+	advs     *kube.Source[v1beta1.L2Advertisement]
+	links    *links.Watcher
+	members  *membership.Membership
+	alive    atomic.Pointer[cluster.Members]
+	ownLinks atomic.Pointer[[]cluster.Link]
+
+	plans    *reconcile.Latest[announce.L2Plan]
+	l2       *l2.Announcer
+	counters *l2.Counters
+	changed  reconcile.Poke
+	setError atomic.Pointer[string]
+	events   *kube.Recorder
+	status   *statusWriter
+	metrics  *metrics
+	server   *obs.Server
+
+	leaving atomic.Bool
+	yielded atomic.Bool // the plan of a leaving speaker has been carried out
+	seen    atomic.Pointer[announce.View]
+	planned atomic.Pointer[announce.Plan]
+
+	// ---
+	stance    stance
+	configKey string
+	config    config.Config
+	peers     map[string]netip.Addr
+}
+
+func (s *speaker) synced() bool {
+	return s.services.Synced() && s.nodes.Synced() && s.slices.Synced() && s.pools.Synced() && s.advs.Synced()
+}
+
+// ready says why this speaker may not own addresses yet.
+func (s *speaker) ready() error {
+	switch {
+	case !s.synced():
+		return errors.New("the first lists from the API server are not complete")
+	case s.ownLinks.Load() == nil:
+		return errors.New("the network interfaces have not been read yet")
+	case !s.members.Settled():
+		return errors.New("no other speaker has been met yet")
+	}
+	return nil
+}
+
+// pass looks at the world once and decides.
+func (s *speaker) pass(context.Context) (time.Duration, error) {
+	if !s.synced() || s.ownLinks.Load() == nil {
+		return 20 * time.Millisecond, nil
+	}
+	again := s.takeStance()
+	started := time.Now()
+	view := s.view()
+	if peers := addrsByNode(view.Nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
+		s.peers = peers
+		s.members.Peers(peers)
+	}
+	plan := announce.Decide(view)
+	s.metrics.pass.Observe(time.Since(started).Seconds())
+	s.explain(view, plan)
+	s.seen.Store(&view)
+	old := s.planned.Swap(&plan)
+	if old == nil || s.leaving.Load() || !reflect.DeepEqual(old.L2, plan.L2) || s.setError.Load() != nil {
+		s.plans.Put(plan.L2)
+	}
+	return again, nil
+}
+
+// takeStance tells the others how this node stands, and works out how it sees itself.
+func (s *speaker) takeStance() time.Duration {
+	now := cluster.Member{Ready: s.ready() == nil, Leaving: s.leaving.Load(), Links: *s.ownLinks.Load()}
+	tell, again := s.stance.take(now, time.Now())
+	if tell {
+		s.members.State(s.stance.told)
+	}
+	return again
+}
+
+// view collects one instant.
+func (s *speaker) view() announce.View {
+	s.parseConfig()
+	v := announce.View{Self: s.node, Config: s.config, Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{}}}
+	if alive := s.alive.Load(); alive != nil {
+		maps.Copy(v.Alive.Alive, alive.Alive)
+	}
+	v.Alive.Alive[s.node] = s.stance.own
+	for _, r := range s.nodes.Records() {
+		v.Nodes = append(v.Nodes, r.Value)
+	}
+	serving := map[cluster.Key][]string{}
+	for _, r := range s.slices.Records() {
+		serving[r.Value.Service] = append(serving[r.Value.Service], r.Value.Serving...)
+	}
+	for _, r := range s.services.Records() {
+		if !r.Value.Wanted || len(r.Value.Held) == 0 {
+			continue
+		}
+		service := r.Value.Service
+		if service.TrafficPolicy == cluster.TrafficLocal {
+			service.Serving = slices.Compact(slices.Sorted(slices.Values(serving[service.Key])))
+		}
+		v.Services = append(v.Services, service)
+	}
+	return v
+}
+
+// parseConfig parses the pools and advertisements when any of them has changed.
+func (s *speaker) parseConfig() {
+	var objects config.Objects
+	var key strings.Builder
+	for _, r := range s.pools.Records() {
+		objects.Pools = append(objects.Pools, r.Value)
+		fmt.Fprintf(&key, "p%s/%s ", r.UID, r.ResourceVersion)
+	}
+	for _, r := range s.advs.Records() {
+		objects.L2Advertisements = append(objects.L2Advertisements, r.Value)
+		fmt.Fprintf(&key, "l%s/%s ", r.UID, r.ResourceVersion)
+	}
+	if key.String() != s.configKey || s.seen.Load() == nil {
+		s.configKey = key.String()
+		s.config, _ = config.Parse(objects)
+	}
+}
+
+// act carries out the newest plan, and tries again while it does not hold.
+func (s *speaker) act(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case plan := <-s.plans.C():
+			leaving := s.leaving.Load()
+			if _, err := s.l2.Set(ctx, plan); err != nil && ctx.Err() == nil {
+				text := err.Error()
+				s.setError.Store(&text)
+				s.log.Warn("not everything is announced as planned, will retry", "error", err)
+				time.AfterFunc(time.Second, s.poke.Ring)
+			} else {
+				s.setError.Store(nil)
+			}
+			if leaving && yieldsAll(plan) {
+				s.yielded.Store(true)
+			}
+			s.changed.Ring()
+		}
+	}
+}
+
+func yieldsAll(plan announce.L2Plan) bool {
+	for _, what := range plan.Addrs {
+		if !what.Yield {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *speaker) dumpView() any {
+	if v := s.seen.Load(); v != nil {
+		return v
+	}
+	return announce.View{Self: s.node}
+}
+
+func (s *speaker) dumpPlan() any {
+	if p := s.planned.Load(); p != nil {
+		return p
+	}
+	return announce.Plan{}
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"hash/fnv"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/obs"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/links"
+	"github.com/bellwether-lb/bellwether/pkg/membership"
+)
+
+// gossipKey waits for the Secret that the controller makes.
+func gossipKey(ctx context.Context, client *kube.Client, o options, log *slog.Logger) ([]byte, error) {
+	if o.secret == "" {
+		return nil, nil
+	}
+	secret, err := client.WaitGossipSecret(ctx, o.namespace, o.secret, log)
+	if err != nil {
+		return nil, err
+	}
+	key := membership.Key(secret)
+	return key[:], nil
+}
+
+func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*speaker, error) {
+	poke := reconcile.NewPoke()
+	registry := obs.NewRegistry()
+	s := &speaker{
+		node:     o.node,
+		port:     uint16(o.port),
+		poke:     poke,
+		log:      log,
+		plans:    reconcile.NewLatest[announce.L2Plan](),
+		changed:  reconcile.NewPoke(),
+		counters: &l2.Counters{},
+		events:   kube.NewRecorder(client, "bellwether-speaker", o.node),
+		status:   &statusWriter{client: client, node: o.node, log: log, box: reconcile.NewLatest[v1beta1.SpeakerStatus]()},
+	}
+	s.members = membership.New(membership.Config{Node: o.node, Bind: o.bind, Port: s.port, Key: key, Log: log,
+		Publish: func(m cluster.Members) {
+			s.alive.Store(&m)
+			poke.Ring()
+		}})
+	s.links = links.New(log, func(l []cluster.Link) {
+		s.ownLinks.Store(&l)
+		poke.Ring()
+	})
+	seed := fnv.New64a()
+	_, _ = seed.Write([]byte(o.node))
+	s.l2 = l2.New(l2.Config{Log: log, Seed: seed.Sum64(), Counters: s.counters, Changed: s.changed})
+	s.metrics = newMetrics(registry, s)
+	s.server = &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
+		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan, "have": func() any { return s.l2.Have() }}}
+	return s, s.watch(client, o)
+}
+
+// watch prepares the informers.
+func (s *speaker) watch(client *kube.Client, o options) error {
+	var err error
+	services := kube.OnlyLoadBalancers(client.Services(""))
+	if s.services, err = kube.NewSource(services, &corev1.Service{}, kube.ServiceConverter(o.class), s.poke); err != nil {
+		return err
+	}
+	if s.nodes, err = kube.NewSource(client.Nodes, &corev1.Node{}, kube.Node, s.poke); err != nil {
+		return err
+	}
+	if s.slices, err = kube.NewSource(client.Slices, &discoveryv1.EndpointSlice{}, kube.Slice, s.poke); err != nil {
+		return err
+	}
+	if s.pools, err = kube.NewSource(client.Pools, &v1beta1.IPAddressPool{}, kube.Pool, s.poke); err != nil {
+		return err
+	}
+	s.advs, err = kube.NewSource(client.L2, &v1beta1.L2Advertisement{}, kube.L2Advertisement, s.poke)
+	return err
+}
+
+// run works until ctx ends, then hands over what this node owns, leaves, and stops answering last of all.
+func (s *speaker) run(ctx context.Context) error {
+	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAnswering()
+	group, working := errgroup.WithContext(answering)
+	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Resync: time.Minute, Log: s.log}
+	for _, task := range []func(context.Context) error{
+		s.services.Run, s.nodes.Run, s.slices.Run, s.pools.Run, s.advs.Run,
+		s.links.Run, s.members.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
+	} {
+		group.Go(func() error { return task(working) })
+	}
+	group.Go(func() error {
+		select {
+		case <-working.Done():
+			return nil
+		case <-ctx.Done():
+		}
+		s.handOver(working)
+		stopAnswering()
+		return nil
+	})
+	return group.Wait()
+}
+
+// The bounds of a planned stop. The Pod's grace period must be longer than their sum.
+const (
+	handOverBound = 4 * time.Second
+	leaveBound    = 2 * time.Second
+)
+
+// handOver tells the others that this speaker goes, and waits until they have taken over what it answers for.
+func (s *speaker) handOver(ctx context.Context) {
+	s.log.Info("stopping: handing addresses over", "addresses", len(s.l2.Have().Addrs))
+	s.leaving.Store(true)
+	s.poke.Ring()
+	deadline := time.Now().Add(handOverBound)
+	// The plan that yields everything may still be on its way, so silence counts once it has been carried out.
+	for !(s.yielded.Load() && s.l2.Have().Quiet()) && time.Now().Before(deadline) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	leave, cancel := context.WithTimeout(ctx, leaveBound)
+	defer cancel()
+	s.members.Leave(leave)
+	s.log.Info("stopped", "stillAnswering", len(s.l2.Have().Addrs))
+}
+
+// addrsByNode returns where each node's speaker gossips: the node's first internal address.
+func addrsByNode(nodes []cluster.Node) map[string]netip.Addr {
+	addrs := make(map[string]netip.Addr, len(nodes))
+	for _, n := range nodes {
+		if len(n.Addrs) > 0 {
+			addrs[n.Name] = n.Addrs[0]
+		}
+	}
+	return addrs
+}
