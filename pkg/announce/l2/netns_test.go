@@ -189,6 +189,12 @@ func segment(t testing.TB, hosts ...*host) *host {
 		h.ip(t, "link set lo up")
 		h.configure(t, i+1)
 	}
+	for i := range hosts {
+		eventually(t, "the bridge forwards", func() bool {
+			out, err := sw.run(t, "bridge", "link", "show", "dev", fmt.Sprintf("port%d", i+1))
+			return err == nil && strings.Contains(out, "state forwarding")
+		})
+	}
 	return sw
 }
 

@@ -162,6 +162,7 @@ func TestRawSolicitations(t *testing.T) {
 		})
 	}
 	// Nothing of this has an answer or ends the responder.
+	eventually(t, "three answers counted", func() bool { return counters.NDP.Replies.Load() == 3 })
 	before := counters.NDP.Replies.Load()
 	far := bsd
 	far.hopLimit = 64
