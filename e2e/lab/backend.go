@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -85,13 +86,16 @@ func (l *Lab) startBackend(ctx context.Context, b *Backend, n Node) error {
 	if err := connect(b, n); err != nil {
 		return fmt.Errorf("connect it: %w", err)
 	}
-	server, err := components.Program(ctx, "./cmd/webserver")
+	server, err := l.webserver(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := l.Start(b.Place(), ProcSpec{Name: "webserver", Args: []string{
+	if _, err := l.Start(b.Place(), ProcSpec{Name: "webserver", AtPowerOn: true, Args: []string{
 		server, "-listen", ":" + strconv.Itoa(b.Port), "-name", b.Name, "-node", b.Node,
 	}}); err != nil {
+		return err
+	}
+	if err := writeJSON(l.backendFile(b.Index), b); err != nil {
 		return err
 	}
 	client, err := l.Client()
@@ -99,6 +103,55 @@ func (l *Lab) startBackend(ctx context.Context, b *Backend, n Node) error {
 		return err
 	}
 	return l.createPod(ctx, client, b)
+}
+
+// webserver is the program that backends run. It is built once in a lab's life.
+func (l *Lab) webserver(ctx context.Context) (string, error) {
+	path := filepath.Join(l.dir, "webserver")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	built, err := components.Program(ctx, "./cmd/webserver")
+	if err != nil {
+		return "", err
+	}
+	// Linked, not copied: a file that is being written cannot be run.
+	if err := os.Symlink(built, path); err != nil && !os.IsExist(err) {
+		return "", err
+	}
+	return path, nil
+}
+
+func (l *Lab) backendFile(i int) string {
+	return filepath.Join(l.dir, "backends", strconv.Itoa(i), "backend.json")
+}
+
+// Backends lists the backends that AddBackend made, by number.
+func (l *Lab) Backends() ([]*Backend, error) {
+	var list []*Backend
+	for i := 1; i <= maxBackends; i++ {
+		b := new(Backend)
+		err := readJSON(l.backendFile(i), b)
+		if err == nil {
+			list = append(list, b)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read the record of backend %d: %w", i, err)
+		}
+	}
+	return list, nil
+}
+
+// powered lists the places that share a node's power: its own, and those of the
+// backends that are plugged into it.
+func (l *Lab) powered(node string) ([]string, error) {
+	places := []string{node}
+	backends, err := l.Backends()
+	for _, b := range backends {
+		if b.Node == node && !b.OnSegment {
+			places = append(places, b.Place())
+		}
+	}
+	return places, err
 }
 
 // numberBackend takes the next free number. A folder made with Mkdir settles
@@ -269,7 +322,7 @@ func (l *Lab) RemoveBackend(ctx context.Context, b *Backend) error {
 		return err
 	}
 	_ = os.RemoveAll(filepath.Join(l.dir, "procs", b.Place()))
-	return os.Remove(filepath.Join(l.dir, "backends", strconv.Itoa(b.Index)))
+	return os.RemoveAll(filepath.Dir(l.backendFile(b.Index)))
 }
 
 // IsBackend reports whether a place is a backend's namespace.

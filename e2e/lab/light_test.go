@@ -272,6 +272,46 @@ func TestServiceAnswersTheClientThroughKubeProxy(t *testing.T) {
 	for _, vip := range vips {
 		checkAnswers(t, l, vip, l.Nodes()[2], 2) // has no backend of its own
 	}
+	// A backend that is plugged into its node shares the node's power.
+	if err := l.PowerOff(ctx, "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	for place, want := range map[string]bool{"backend-1": false, "backend-2": true} {
+		if p, err := l.Process(place, "webserver"); err != nil || p.Alive() != want {
+			t.Errorf("the webserver of %s lives: %v, want %v (%v)", place, !want, want, err)
+		}
+	}
+	if err := l.PowerOn(ctx, "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WaitNode(ctx, "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	checkAnswers(t, l, vips[0], l.Nodes()[0], 2)
+	logs := t.TempDir()
+	if err := l.CopyLogs(logs); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(logs, Control, APIServer+".log")); err != nil {
+		t.Error(err)
+	}
+	checkRemoval(t, l)
+}
+
+// checkRemoval removes every backend.
+func checkRemoval(t *testing.T, l *Lab) {
+	backends, err := l.Backends()
+	if err != nil || len(backends) != 2 {
+		t.Fatalf("backends are %v, %v", backends, err)
+	}
+	for _, b := range backends {
+		if err := l.RemoveBackend(t.Context(), b); err != nil {
+			t.Error(err)
+		}
+		if l.IsBackend(b.Place()) {
+			t.Errorf("%s is still there", b.Place())
+		}
+	}
 }
 
 func get(ctx context.Context, c *http.Client, url string) (string, error) {

@@ -29,7 +29,11 @@ func (l *Lab) PowerOff(ctx context.Context, node string) error {
 	if err := l.setPort(node, false); err != nil {
 		return fmt.Errorf("cut the link of %s: %w", node, err)
 	}
-	if err := l.killMembers(node); err != nil {
+	places, err := l.powered(node)
+	if err != nil {
+		return err
+	}
+	if err := l.killMembers(places...); err != nil {
 		return fmt.Errorf("kill what runs on %s: %w", node, err)
 	}
 	if l.opts.Light {
@@ -118,14 +122,18 @@ func (l *Lab) boot(ctx context.Context, n Node) error {
 			return err
 		}
 	}
-	procs, err := l.Processes(n.Name)
+	places, err := l.powered(n.Name)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, p := range procs {
-		if p.Spec.AtPowerOn {
-			errs = append(errs, l.Restart(p))
+	for _, where := range places {
+		procs, err := l.Processes(where)
+		errs = append(errs, err)
+		for _, p := range procs {
+			if p.Spec.AtPowerOn {
+				errs = append(errs, l.Restart(p))
+			}
 		}
 	}
 	return errors.Join(errs...)

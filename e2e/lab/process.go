@@ -217,6 +217,14 @@ func (p *Process) LogTail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
+// CopyLogs copies the logs of every process into a folder: down removes them.
+func (l *Lab) CopyLogs(to string) error {
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(l.dir, "logs"))); err != nil {
+		return fmt.Errorf("copy the logs of lab %s: %w", l.opts.Name, err)
+	}
+	return nil
+}
+
 // writeJSON replaces a file in one step: whoever reads it sees all or nothing.
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
