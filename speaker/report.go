@@ -17,6 +17,7 @@ import (
 	"github.com/bellwether-lb/bellwether/internal/obs"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
 // explain logs what a pass changed: who owns what, and why this node does not.
@@ -52,6 +53,7 @@ func (s *speaker) explain(view announce.View, plan announce.Plan) {
 // current.
 func (s *speaker) report(ctx context.Context) error {
 	before := map[netip.Addr]l2.State{}
+	var heard map[string]cluster.Member
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
@@ -64,9 +66,33 @@ func (s *speaker) report(ctx context.Context) error {
 		have := s.l2.Have()
 		s.tell(before, have.Addrs)
 		before = have.Addrs
+		if view := s.seen.Load(); view != nil {
+			if fell := fellSilent(heard, view.Alive.Alive, s.node); len(fell) > 0 {
+				s.status.silent.Put(fell)
+			}
+			heard = view.Alive.Alive
+		}
 		s.metrics.announced.Set(float64(len(have.Addrs)))
 		s.status.box.Put(s.speakerStatus(have))
 	}
+}
+
+// fellSilent returns the nodes whose speakers were heard and are not any more, if it falls to this node to say so: to the
+// first by name of those that are left.
+func fellSilent(before, now map[string]cluster.Member, self string) []string {
+	for name := range now {
+		if name < self {
+			return nil
+		}
+	}
+	var fell []string
+	for name := range before {
+		if _, alive := now[name]; !alive {
+			fell = append(fell, name)
+		}
+	}
+	slices.Sort(fell)
+	return fell
 }
 
 // eventsAtOnce bounds the events of one change: a failover of thousands of addresses writes no event for each.

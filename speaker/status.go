@@ -16,15 +16,26 @@ import (
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 )
 
-// statusWriter writes this node's Speaker object, at most once a second.
+// statusWriter writes this node's Speaker object, at most once a second, and those of speakers that fell silent.
 type statusWriter struct {
 	client *kube.Client
 	node   string
 	log    *slog.Logger
 	box    *reconcile.Latest[v1beta1.SpeakerStatus]
+	silent *reconcile.Latest[[]string] // nodes whose speaker has just fallen silent
 
-	written *v1beta1.SpeakerStatus
+	written   *v1beta1.SpeakerStatus
+	writtenAt time.Time
 }
+
+func newStatusWriter(client *kube.Client, node string, log *slog.Logger) *statusWriter {
+	return &statusWriter{client: client, node: node, log: log,
+		box: reconcile.NewLatest[v1beta1.SpeakerStatus](), silent: reconcile.NewLatest[[]string]()}
+}
+
+// rewrite is how often the status is written though nothing has changed: others may have taken this speaker for dead, and
+// said so in its place.
+const rewrite = time.Minute
 
 // Run writes until ctx ends.
 func (w *statusWriter) Run(ctx context.Context) error {
@@ -36,6 +47,12 @@ func (w *statusWriter) Run(ctx context.Context) error {
 			if err := w.write(ctx, status); err != nil && ctx.Err() == nil {
 				w.written = nil
 				w.log.Warn("Speaker status not written, will retry", "error", err)
+			}
+		case nodes := <-w.silent.C():
+			for _, node := range nodes {
+				if err := w.bury(ctx, node); err != nil && ctx.Err() == nil {
+					w.log.Warn("the Speaker object of a silent speaker still says what it announced", "speaker", node, "error", err)
+				}
 			}
 		}
 		select {
@@ -51,7 +68,7 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 		for i := range status.Conditions {
 			status.Conditions[i].LastTransitionTime = since(w.written.Conditions, status.Conditions[i])
 		}
-		if apiequality.Semantic.DeepEqual(*w.written, status) {
+		if apiequality.Semantic.DeepEqual(*w.written, status) && time.Since(w.writtenAt) < rewrite {
 			return nil
 		}
 	}
@@ -76,7 +93,28 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 	if err != nil {
 		return fmt.Errorf("writing the status of Speaker %s: %w", w.node, err)
 	}
-	w.written = &status
+	w.written, w.writtenAt = &status, time.Now()
+	return nil
+}
+
+// bury says in the Speaker object of a speaker that fell silent that it announces nothing any more, since it cannot itself.
+func (w *statusWriter) bury(ctx context.Context, node string) error {
+	patch, err := kube.StatusPatch(map[string]any{
+		"conditions": []metav1.Condition{{
+			Type: "Ready", Status: metav1.ConditionUnknown, Reason: "NotHeard", LastTransitionTime: metav1.Now(),
+			Message: "the other speakers do not hear it any more, and take over what it announced",
+		}},
+		"layer2": map[string]any{"addresses": 0, "owned": []string{}},
+	})
+	if err != nil {
+		return fmt.Errorf("preparing the status of Speaker %s: %w", node, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err = w.client.Speakers.Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("writing the status of Speaker %s: %w", node, err)
+	}
 	return nil
 }
 

@@ -98,6 +98,7 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	s.explain(view, plan)
 	s.seen.Store(&view)
+	s.changed.Ring()
 	old := s.planned.Swap(&plan)
 	if old == nil || s.leaving.Load() || !reflect.DeepEqual(old.L2, plan.L2) || s.setError.Load() != nil {
 		s.plans.Put(plan.L2)

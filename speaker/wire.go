@@ -48,7 +48,7 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		changed:  reconcile.NewPoke(),
 		counters: &l2.Counters{},
 		events:   kube.NewRecorder(client, "bellwether-speaker", o.node),
-		status:   &statusWriter{client: client, node: o.node, log: log, box: reconcile.NewLatest[v1beta1.SpeakerStatus]()},
+		status:   newStatusWriter(client, o.node, log),
 	}
 	s.members = membership.New(membership.Config{Node: o.node, Bind: o.bind, Port: s.port, Key: key, Log: log,
 		Publish: func(m cluster.Members) {

@@ -37,7 +37,11 @@ type Client struct {
 // Connect prepares a Client; it sends nothing yet. An empty kubeconfig means the Pod's own service account. There is no
 // limit on the rate of requests: the API server's own flow control sets the pace.
 func Connect(kubeconfig, userAgent string) (*Client, error) {
-	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	read := rest.InClusterConfig
+	if kubeconfig != "" {
+		read = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", kubeconfig) }
+	}
+	cfg, err := read()
 	if err != nil {
 		return nil, fmt.Errorf("reading how to reach the API server: %w", err)
 	}

@@ -91,6 +91,10 @@ func (s *Source[T]) Run(ctx context.Context) error {
 // Synced reports whether the first list is complete.
 func (s *Source[T]) Synced() bool { return s.informer.HasSynced() }
 
+// Version returns how far the watch has got: the resource version of the newest change that Records takes in. Asked for
+// before Records, it is a lower bound.
+func (s *Source[T]) Version() string { return s.informer.GetStore().LastStoreSyncResourceVersion() }
+
 // Records returns what is known now, in no order. The records are shared and must not be changed.
 func (s *Source[T]) Records() []*Record[T] {
 	stored := s.informer.GetStore().List()

@@ -1,0 +1,188 @@
+package product
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/bellwether-lb/bellwether/e2e/components"
+	"github.com/bellwether-lb/bellwether/e2e/images"
+	"github.com/bellwether-lb/bellwether/e2e/lab"
+)
+
+// Namespace is where Bellwether is installed.
+const Namespace = "bellwether-system"
+
+// Product is Bellwether in one lab.
+type Product struct {
+	Lab  *lab.Lab
+	Repo string // the project's folder
+}
+
+// New finds the project around the running program's source.
+func New(l *lab.Lab) (*Product, error) {
+	source, err := components.Source()
+	if err != nil {
+		return nil, err
+	}
+	repo, err := images.FindRepo(source)
+	if err != nil {
+		return nil, err
+	}
+	return &Product{Lab: l, Repo: repo}, nil
+}
+
+// Kubectl runs kubectl as administrator, inside the lab, and returns what it printed.
+func (p *Product) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return p.kubectl(ctx, "", args...)
+}
+
+// Apply applies manifests.
+func (p *Product) Apply(ctx context.Context, manifests string) (string, error) {
+	return p.kubectl(ctx, manifests, "apply", "-f", "-")
+}
+
+func (p *Product) kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+	full := append([]string{p.Lab.Binary("kubectl"), "--kubeconfig", p.Lab.Kubeconfig()}, args...)
+	cmd := p.Lab.CommandContext(ctx, lab.Control, full...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
+}
+
+// Install installs Bellwether and waits until it is ready.
+func (p *Product) Install(ctx context.Context) error {
+	if p.Lab.Options().Light {
+		return p.installLight(ctx)
+	}
+	return p.installFull(ctx)
+}
+
+// installFull packs the images, gives them to the nodes, and applies the manifests that users apply.
+func (p *Product) installFull(ctx context.Context) error {
+	files, err := p.pack(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.Lab.LoadImages(ctx, files...); err != nil {
+		return err
+	}
+	if _, err := p.Kubectl(ctx, "apply", "-k", filepath.Join(p.Repo, "config/default")); err != nil {
+		return err
+	}
+	for _, workload := range []string{"deployment/bellwether-controller", "daemonset/bellwether-speaker"} {
+		if _, err := p.Kubectl(ctx, "-n", Namespace, "rollout", "status", workload, "--timeout=120s"); err != nil {
+			return err
+		}
+	}
+	return p.waitSpeakers(ctx)
+}
+
+func (p *Product) pack(ctx context.Context) ([]string, error) {
+	specs, err := images.Select([]string{"controller", "speaker"})
+	if err != nil {
+		return nil, err
+	}
+	out, err := os.MkdirTemp("", "bellwether-images-")
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, s := range specs {
+		image, err := images.Builder{Repo: p.Repo, Version: "dev"}.Pack(ctx, s, runtime.GOARCH, out)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, image.File)
+	}
+	return files, nil
+}
+
+// waitSpeakers waits until every speaker may own addresses.
+func (p *Product) waitSpeakers(ctx context.Context) error {
+	for _, n := range p.Lab.Nodes() {
+		if _, err := p.Kubectl(ctx, "wait", "--for=create", "speaker/"+n.Name, "--timeout=60s"); err != nil {
+			return err
+		}
+		if _, err := p.Kubectl(ctx, "wait", "--for=condition=Ready", "speaker/"+n.Name, "--timeout=60s"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// installLight applies all manifests but the workloads, and runs those as processes.
+func (p *Product) installLight(ctx context.Context) error {
+	for _, part := range []string{"config/crd", "config/rbac"} {
+		if part == "config/rbac" {
+			if _, err := p.Kubectl(ctx, "apply", "-f", filepath.Join(p.Repo, "config/default/namespace.yaml")); err != nil {
+				return err
+			}
+		}
+		if _, err := p.Kubectl(ctx, "apply", "-k", filepath.Join(p.Repo, part)); err != nil {
+			return err
+		}
+	}
+	bin, err := p.build(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range 2 {
+		if err := p.startController(ctx, bin, i+1); err != nil {
+			return err
+		}
+	}
+	for _, n := range p.Lab.Nodes() {
+		if err := p.startSpeaker(ctx, bin, n); err != nil {
+			return err
+		}
+	}
+	return p.waitSpeakers(ctx)
+}
+
+// build compiles the two programs into the lab's folder.
+func (p *Product) build(ctx context.Context) (string, error) {
+	bin := filepath.Join(p.Lab.Dir(), "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin+"/", "./controller", "./speaker")
+	cmd.Dir = p.Repo
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the controller and the speaker: %w: %s", err, out)
+	}
+	return bin, nil
+}
+
+func (p *Product) startController(ctx context.Context, bin string, i int) error {
+	kubeconfig, err := p.Lab.ServiceAccountKubeconfig(ctx, Namespace, "bellwether-controller")
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("controller-%d", i)
+	_, err = p.Lab.Start(lab.Control, lab.ProcSpec{Name: name, Args: []string{
+		filepath.Join(bin, "controller"), "--kubeconfig", kubeconfig, "--identity", name,
+		"--listen", fmt.Sprintf("127.0.0.1:%d", 7480+10*i), "--debug-listen", "",
+	}})
+	return err
+}
+
+func (p *Product) startSpeaker(ctx context.Context, bin string, n lab.Node) error {
+	kubeconfig, err := p.Lab.ServiceAccountKubeconfig(ctx, Namespace, "bellwether-speaker")
+	if err != nil {
+		return err
+	}
+	_, err = p.Lab.Start(n.Name, lab.ProcSpec{Name: "speaker", AtPowerOn: true, Args: []string{
+		filepath.Join(bin, "speaker"), "--kubeconfig", kubeconfig, "--node", n.Name, "--gossip-address", n.Addrs[0].String(),
+	}})
+	return err
+}
