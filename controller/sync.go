@@ -109,7 +109,8 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 	for _, result := range s.writer.finished() {
 		s.settle(result)
 	}
-	records := s.overlay.Lay(s.services.Records())
+	version := s.services.Version()
+	records := s.overlay.Lay(s.services.Records(), version)
 	s.parseConfig()
 	world := s.snapshot(records)
 	world.Assignments = allocator.Assign(s.config, world.Services)
@@ -133,7 +134,7 @@ func (s *syncer) catchUp(ctx context.Context) error {
 		for i := range page.Items {
 			wire := &page.Items[i]
 			if value := s.convert(wire); value.Wanted || value.Marked {
-				s.overlay.Done(kube.NewRecord(wire, value))
+				s.overlay.Learn(kube.NewRecord(wire, value))
 			}
 		}
 		if opts.Continue = page.Continue; opts.Continue == "" {

@@ -129,13 +129,13 @@ func (s *syncer) settle(w written) {
 	}
 	if apierrors.IsNotFound(w.err) {
 		delete(s.writer.retries, key)
-		s.overlay.Forget(key)
+		s.overlay.Forget(key, w.before.UID)
 		return
 	}
 	failures := s.writer.retries[key].failures + 1
 	backoff := min(50*time.Millisecond<<min(failures, 9), 15*time.Second)
 	s.writer.retries[key] = retry{failures: failures, version: w.before.ResourceVersion, at: time.Now().Add(backoff)}
-	s.overlay.Forget(key)
+	s.overlay.Forget(key, w.before.UID)
 	if apierrors.IsConflict(w.err) {
 		s.metrics.writes.WithLabelValues("conflict").Inc()
 		return
@@ -147,7 +147,7 @@ func (s *syncer) settle(w written) {
 // write begins the writes that the assignments ask for, and returns when to look again.
 func (s *syncer) write(ctx context.Context, records []*serviceRecord, world *snapshot) time.Duration {
 	now := time.Now()
-	owned := s.announcedAddresses()
+	owned, departing := s.announcedAddresses(), leaving(records, world)
 	var again time.Duration
 	sooner := func(d time.Duration) {
 		if d > 0 && (again == 0 || d < again) {
@@ -164,6 +164,9 @@ func (s *syncer) write(ctx context.Context, records []*serviceRecord, world *sna
 			sooner(wait)
 			continue
 		}
+		if slices.ContainsFunc(want.Addrs, func(a netip.Addr) bool { return departing.blocks(a, r) }) {
+			continue // the end of the other's write pokes the loop
+		}
 		if !s.lease.Held() {
 			return 0
 		}
@@ -174,6 +177,33 @@ func (s *syncer) write(ctx context.Context, records []*serviceRecord, world *sna
 	}
 	s.forget(world)
 	return again
+}
+
+// departures are the addresses that Services still hold and shall give up.
+type departures map[netip.Addr]struct{}
+
+// leaving collects the departures. Nobody else is given such an address before the write that takes it away is done: that one
+// may fail and this one not, and then two would hold it.
+func leaving(records []*serviceRecord, world *snapshot) departures {
+	d := departures{}
+	for _, r := range records {
+		outcome, ours := world.Assignments.Services[r.Value.Key]
+		if !ours {
+			continue
+		}
+		for _, a := range r.Value.Held {
+			if !slices.Contains(outcome.Addrs, a) {
+				d[a] = struct{}{}
+			}
+		}
+	}
+	return d
+}
+
+// blocks reports whether a Service must wait for an address.
+func (d departures) blocks(a netip.Addr, r *serviceRecord) bool {
+	_, is := d[a]
+	return is && !slices.Contains(r.Value.Held, a)
 }
 
 // forget drops what is remembered of Services that are gone.
