@@ -54,7 +54,7 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 	if family == cluster.IPv6 {
 		proto = unix.ETH_P_IPV6
 	}
-	program, err := filter(family)
+	program, err := filter(family, link.Index)
 	if err != nil {
 		return nil, fmt.Errorf("assembling the %s filter: %w", family, err)
 	}
