@@ -18,24 +18,28 @@ import (
 // with MLD, which a switch that snoops needs to see before it forwards solicitations; it needs no address on the link.
 // Where the kernel will not (IPv6 is disabled on the link), the packet socket makes at least the NIC let them in.
 //
-// A membership belongs to a socket, whose memory for them is bounded by net.core.optmem_max: a full one is followed by
-// another. Owned by the Announcer's goroutine.
+// A membership belongs to a socket, whose memory for them is bounded by net.core.optmem_max: when all are full there is
+// another, and one without memberships goes. Owned by the Announcer's goroutine.
 type groups struct {
 	link     cluster.Link
 	joinMAC  func(net.HardwareAddr) error
 	leaveMAC func(net.HardwareAddr) error
 	log      *slog.Logger
 
-	sockets []int              // UDP sockets that never receive anything; the last is where there may be room
-	at      map[netip.Addr]int // where each group was joined: an index of sockets, or inFilter
-	told    bool               // the log has been told that MLD is not available
+	sockets []*shard
+	at      map[netip.Addr]*shard // where each group was joined; nil is the packet socket
+	told    bool                  // the log has been told that MLD is not available
 }
 
-// inFilter stands for the packet socket.
-const inFilter = -1
+// shard is a UDP socket that never receives anything and holds some of the memberships.
+type shard struct {
+	fd     int
+	joined int
+	full   bool // it has refused one since it last let go of one
+}
 
 func newGroups(link cluster.Link, joinMAC, leaveMAC func(net.HardwareAddr) error, log *slog.Logger) *groups {
-	return &groups{link: link, joinMAC: joinMAC, leaveMAC: leaveMAC, log: log, at: map[netip.Addr]int{}}
+	return &groups{link: link, joinMAC: joinMAC, leaveMAC: leaveMAC, log: log, at: map[netip.Addr]*shard{}}
 }
 
 // set makes want the memberships. What cannot be joined either way is in the error; the rest holds.
@@ -55,16 +59,16 @@ func (g *groups) set(want []netip.Addr) error {
 	refused := false
 	for _, a := range want {
 		at, joined := g.at[a]
-		if joined && (at != inFilter || refused) {
+		if joined && (at != nil || refused) {
 			continue
 		}
 		if !refused {
-			err := g.join(a)
+			in, err := g.join(a)
 			if err == nil {
 				if joined {
-					errs = append(errs, g.leave(a, inFilter))
+					errs = append(errs, g.leave(a, nil))
 				}
-				g.at[a] = len(g.sockets) - 1
+				g.at[a] = in
 				continue
 			}
 			refused = true
@@ -77,45 +81,71 @@ func (g *groups) set(want []netip.Addr) error {
 			errs = append(errs, fmt.Errorf("joining %s: %w", a, err))
 			continue
 		}
-		g.at[a] = inFilter
+		g.at[a] = nil
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, g.tidy())...)
 }
 
-// join reports a membership by MLD, on the last socket or a new one.
-func (g *groups) join(a netip.Addr) error {
-	mreq := &unix.IPv6Mreq{Multiaddr: a.As16(), Interface: uint32(g.link.Index)}
-	if n := len(g.sockets); n > 0 {
-		err := unix.SetsockoptIPv6Mreq(g.sockets[n-1], unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, mreq)
-		if !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.ENOBUFS) {
-			return os.NewSyscallError("IPV6_JOIN_GROUP", err)
+// join reports a membership by MLD, on a socket that has room or a new one.
+func (g *groups) join(a netip.Addr) (*shard, error) {
+	for _, s := range g.sockets {
+		if s.full {
+			continue
 		}
+		err := g.option(s, unix.IPV6_JOIN_GROUP, a)
+		if err == nil {
+			s.joined++
+			return s, nil
+		}
+		if !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.ENOBUFS) {
+			return nil, os.NewSyscallError("IPV6_JOIN_GROUP", err)
+		}
+		s.full = true
 	}
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, mreq); err != nil {
-		return errors.Join(os.NewSyscallError("IPV6_JOIN_GROUP", err), unix.Close(fd))
+	s := &shard{fd: fd, joined: 1}
+	if err := g.option(s, unix.IPV6_JOIN_GROUP, a); err != nil {
+		return nil, errors.Join(os.NewSyscallError("IPV6_JOIN_GROUP", err), unix.Close(fd))
 	}
-	g.sockets = append(g.sockets, fd)
-	return nil
+	g.sockets = append(g.sockets, s)
+	return s, nil
 }
 
-func (g *groups) leave(a netip.Addr, at int) error {
-	if at == inFilter {
+func (g *groups) option(s *shard, option int, a netip.Addr) error {
+	return unix.SetsockoptIPv6Mreq(s.fd, unix.IPPROTO_IPV6, option,
+		&unix.IPv6Mreq{Multiaddr: a.As16(), Interface: uint32(g.link.Index)})
+}
+
+func (g *groups) leave(a netip.Addr, at *shard) error {
+	if at == nil {
 		if err := g.leaveMAC(groupMAC(a)); err != nil {
 			return fmt.Errorf("leaving %s: %w", a, err)
 		}
 		return nil
 	}
-	err := unix.SetsockoptIPv6Mreq(g.sockets[at], unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP,
-		&unix.IPv6Mreq{Multiaddr: a.As16(), Interface: uint32(g.link.Index)})
+	at.joined--
+	at.full = false
+	err := g.option(at, unix.IPV6_LEAVE_GROUP, a)
 	// The kernel has forgotten the group where IPv6 was turned off on the link since: that is left, too.
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("leaving %s: %w", a, err)
 	}
 	return nil
+}
+
+// tidy closes the sockets that hold nothing.
+func (g *groups) tidy() error {
+	var errs []error
+	g.sockets = slices.DeleteFunc(g.sockets, func(s *shard) bool {
+		if s.joined == 0 {
+			errs = append(errs, unix.Close(s.fd))
+		}
+		return s.joined == 0
+	})
+	return errors.Join(errs...)
 }
 
 func (g *groups) tell(err error) {
@@ -129,8 +159,8 @@ func (g *groups) tell(err error) {
 
 func (g *groups) close() error {
 	var errs []error
-	for _, fd := range g.sockets {
-		errs = append(errs, unix.Close(fd))
+	for _, s := range g.sockets {
+		errs = append(errs, unix.Close(s.fd))
 	}
 	g.sockets = nil
 	clear(g.at)

@@ -247,7 +247,7 @@ func TestHandoverOnABridge(t *testing.T) {
 	done := make(chan bool)
 	go func() {
 		defer close(done)
-		for i := range questions {
+		for i := range questions + 1 { // the answer to the one too many is behind all others
 			asked.Store(int64(i))
 			_ = in4.port.Send(arpPacket(arp.OperationRequest, castMAC, ours, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), zeroMAC, real4))
 			g, gm := groupOf(real6)
@@ -261,16 +261,13 @@ func TestHandoverOnABridge(t *testing.T) {
 	eventually(t, "some more questions", func() bool { return asked.Load() > moveTo })
 	setReal(t, r, onLAN(t, right, false, bothFamilies()...))
 	<-done
-	time.Sleep(100 * time.Millisecond)
 	for _, c := range []struct {
 		in   *tap
 		name int // where an answer says what it answers
 	}{{in4, ethLen + 26}, {in6, ethLen + 38}} {
 		countAnswers(t, c.in, c.name, questions, leftMAC, rightMAC)
 	}
-	if !l.Have().Quiet() {
-		t.Error("the old owner still answers")
-	}
+	eventually(t, "the old owner says that it is quiet", func() bool { return l.Have().Quiet() })
 	for _, a := range bothFamilies() {
 		if _, at := client.neighbour(t, a); at != rightMAC {
 			t.Errorf("the client still has %s at %s", a, at)
@@ -283,12 +280,13 @@ func TestHandoverOnABridge(t *testing.T) {
 func countAnswers(t *testing.T, in *tap, name, questions int, left, right cluster.MAC) {
 	t.Helper()
 	by := make([][]cluster.MAC, questions)
-	for len(in.frames) > 0 {
-		f := <-in.frames
-		if i := int(f[name])<<8 | int(f[name+1]); f[0]&1 == 0 && i < questions {
+	in.expect(t, "the answer to the last question", func(f []byte) bool {
+		i := int(f[name])<<8 | int(f[name+1])
+		if f[0]&1 == 0 && i < questions {
 			by[i] = append(by[i], cluster.MAC(f[6:12]))
 		}
-	}
+		return f[0]&1 == 0 && i == questions
+	})
 	odd, lefts, switched := 0, 0, 0
 	for i, macs := range by {
 		switch {
@@ -387,11 +385,27 @@ func TestGroups(t *testing.T) {
 	if got := node.proc(t, "igmp6"); !strings.Contains(got, "ff0200000000000000000001ff0a0b0c") {
 		t.Errorf("the group of %s is not joined:\n%s", real6, got)
 	}
-	time.Sleep(1500 * time.Millisecond) // until the bridge trusts its querier and withholds what nobody reported
-	out, err := sw.run(t, "bridge", "mdb", "show", "dev", "br0")
-	if err != nil || !strings.Contains(out, "ff02::1:ff0a:b0c") {
-		t.Errorf("the switch has not heard of the group: %v\n%s", err, out)
-	}
+	eventually(t, "the switch hears of the group", func() bool {
+		out, err := sw.run(t, "bridge", "mdb", "show", "dev", "br0")
+		return err == nil && strings.Contains(out, "ff02::1:ff0a:b0c")
+	})
+	// Once the bridge trusts its querier, it withholds what nobody reported.
+	in, out := node.listen(t, cluster.IPv6), client.listen(t, cluster.IPv6)
+	unreported, reported := question(t, addr("2001:db8::99:9999"), asker), question(t, real6, asker)
+	eventually(t, "the switch withholds what nobody reported", func() bool {
+		send(t, out.port, unreported)
+		send(t, out.port, reported)
+		for {
+			select {
+			case f := <-in.frames:
+				if slices.Equal(f, unreported) || slices.Equal(f, reported) {
+					return slices.Equal(f, reported)
+				}
+			case <-time.After(time.Second):
+				return false
+			}
+		}
+	})
 	client.poke(t, real6)
 	eventually(t, "resolved through a switch that snoops", func() bool {
 		state, at := client.neighbour(t, real6)
@@ -433,7 +447,7 @@ func TestGroups(t *testing.T) {
 	})
 	// With IPv6 back, the next Set reports the group.
 	node.sysctl(t, "ipv6/conf/lan0/disable_ipv6", "0")
-	setReal(t, s, onLAN(t, node, false, real6, addr("2001:db8::a:b0d")))
+	setReal(t, s, onLAN(t, node, false, real6))
 	if got := node.proc(t, "igmp6"); !strings.Contains(got, "ff0200000000000000000001ff0a0b0c") {
 		t.Errorf("the group is not joined after IPv6 came back:\n%s", got)
 	}
