@@ -157,13 +157,14 @@ func (n *neighbor) parseOptions(b []byte) bool {
 		}
 		size := int(b[1]) * 8
 		// 7.1.1: "The contents of any defined options that are not specified to be used with Neighbor Solicitation
-		// messages MUST be ignored".
-		if kind := b[0]; (kind == optionSourceLink || kind == optionTargetLink) && size == linkOptionLen {
+		// messages MUST be ignored"; 7.1.2 says the same of advertisements. 4.3 and 4.4 specify one option each.
+		source := n.kind == typeSolicitation && b[0] == optionSourceLink
+		if (source || n.kind == typeAdvertisement && b[0] == optionTargetLink) && size == linkOptionLen {
 			mac := cluster.MAC(b[2:8])
 			switch {
 			case !station(mac):
 				return false
-			case kind == optionSourceLink:
+			case source:
 				n.hasSource, n.source = true, mac
 			default:
 				n.hasTarget, n.targetLink = true, mac

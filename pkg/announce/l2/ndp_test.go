@@ -74,6 +74,7 @@ func TestNDPSolicitation(t *testing.T) {
 		{name: "RFC 4862 5.4.3: duplicate address detection", packet: solicit(func(p *ndpPacket) { p.src, p.message = anyAddr, ns(vip6) }), dst: allNode, dstMAC: allMAC},
 		{name: "RFC 7527 nonce is ignored", packet: solicit(func(p *ndpPacket) { p.src = anyAddr; option(14, 1, 1, 2, 3, 4, 5, 6)(p) }), dst: allNode, dstMAC: allMAC},
 		{name: "unknown options are ignored", packet: solicit(option(200, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)), dst: hostLL, dstMAC: asker, solicited: true},
+		{name: "7.1.1: an option of advertisements is ignored", packet: solicit(option(append([]byte{2, 1}, allMAC[:]...)...)), dst: hostLL, dstMAC: asker, solicited: true},
 		{name: "not our target", packet: solicit(func(p *ndpPacket) { p.message = ns(foreign6, sourceLink(asker)) })},
 		{name: "to another station", packet: solicit(func(p *ndpPacket) { p.dstMAC = otherMAC })},
 		{name: "our own frame comes back", packet: solicit(func(p *ndpPacket) { p.srcMAC = ourMAC })},
@@ -109,6 +110,7 @@ func TestNDPAdvertisement(t *testing.T) {
 			p.dst, p.dstMAC = hostLL, ourMAC
 			na(ndp.NeighborAdvertisement{Solicited: true, Options: []ndp.Option{targetLink(otherMAC)}})(p)
 		}), claimed: true},
+		{name: "7.1.2: an option of solicitations is ignored", packet: advert(na(ndp.NeighborAdvertisement{Options: []ndp.Option{sourceLink(castMAC), targetLink(otherMAC)}})), claimed: true},
 		{name: "by another link of ours", packet: advert(na(ndp.NeighborAdvertisement{Options: []ndp.Option{targetLink(secondLink)}}))},
 		{name: "of another address", packet: advert(func(p *ndpPacket) {
 			p.message = &ndp.NeighborAdvertisement{TargetAddress: foreign6, Options: []ndp.Option{targetLink(otherMAC)}}
