@@ -411,6 +411,29 @@ func TestDefenceIsRateLimited(t *testing.T) {
 	}
 }
 
+// TestDefenceDoesNotQueue: thousands of repeats are due, and a defence goes before them.
+func TestDefenceDoesNotQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		s := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+		addrs := []netip.Addr{vip4}
+		for i := range 5000 {
+			addrs = append(addrs, netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}))
+		}
+		s.set(t, say(addrs...))
+		time.Sleep(4 * time.Second)
+		mark := seg.rewind()
+		seg.send(nil, claimOf(vip4, otherMAC))
+		time.Sleep(50 * time.Millisecond)
+		if len(seg.tape(mark)) < 20 {
+			t.Error("no repeats wait: the test has lost its load")
+		}
+		if n := len(seg.announcements(mark, vip4, ourMAC)); n != 1 {
+			t.Errorf("defended %d times within 50 ms", n)
+		}
+	})
+}
+
 func TestLinkChanges(t *testing.T) {
 	down, again, recoloured := link0, link0, link0
 	down.Up = false

@@ -19,7 +19,7 @@ func (a *Announcer) apply(plan announce.L2Plan, now time.Time) error {
 	for _, l := range a.lines {
 		a.silence(l, now)
 		l.publish(a.ours)
-		l.recheck, l.regroup = true, l.regroup || l.slot(cluster.IPv6).groupErr != nil
+		l.recheck, l.regroup = true, true // also for groups that could not be joined, or not reported, last time
 	}
 	a.stale = true
 	a.settle(now, true)
@@ -105,7 +105,7 @@ func (a *Announcer) silence(l *line, now time.Time) {
 			}
 			// Ours again before anybody took it: it never stopped, but others may have begun to announce.
 			v.phase, v.since, v.said = live, now, 0
-			a.later.at(v, now)
+			a.later.at(v, now.Add(-ahead))
 		}
 	}
 }
@@ -140,7 +140,7 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 			v.defended = now
 			a.log.Info("another station claims an address that is announced here", "address", c.addr,
 				"link", c.line.link.Name, "station", c.by)
-			a.later.at(v, now)
+			a.later.at(v, now.Add(-ahead))
 		}
 	case queued, gone: // a claim from before it was dropped or re-created
 	}

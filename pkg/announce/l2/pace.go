@@ -9,6 +9,9 @@ import (
 // tick is the shortest sleep while announcements wait for their turn: what is due goes out in small batches.
 const tick = 10 * time.Millisecond
 
+// ahead puts an announcement that cannot wait, a defence, before all repeats that wait for their turn.
+const ahead = time.Minute
+
 // endYields ends the yields that have lasted too long, and those that readers have ended when they could not say so.
 func (a *Announcer) endYields(now time.Time) {
 	if a.missed.Swap(false) {
@@ -44,8 +47,7 @@ func (a *Announcer) speak(now time.Time) {
 		a.first[0] = nil
 		a.first = a.first[1:]
 		if v.phase == queued && a.announce(v, now) {
-			// Announced, so whoever yields the address has stopped: now answer.
-			v.ear.mode.Store(answering)
+			v.ear.mode.Store(answering) // if not before
 			v.phase, v.since, a.stale = live, now, true
 		}
 	}
@@ -71,6 +73,10 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 		err := v.line.slot(f).port.Send(frame)
 		switch {
 		case err == nil:
+			if v.phase == queued {
+				// Whoever yields the address has stopped now. Until the next line nobody answers, so nothing comes first.
+				v.ear.mode.Store(answering)
+			}
 			counters.Gratuitous.Add(1)
 		case severityOf(err) == passing:
 			counters.Dropped.Add(1) // the next of the burst makes up for it
