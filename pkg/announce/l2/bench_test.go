@@ -1,7 +1,11 @@
 package l2
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
+	"os"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -51,16 +55,68 @@ func TestReplyDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestMemoryPerAddress: what the whole package keeps of an address, its plan and its have included.
+func TestMemoryPerAddress(t *testing.T) {
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	a := New(Config{Open: func(cluster.Link, cluster.Family) (Port, error) { return &quiet{closed: make(chan bool)}, nil },
+		Timings: Timings{FirstRate: 1e9}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- a.Run(ctx) }()
+	const n = 2000
+	before := heap()
+	var addrs []netip.Addr
+	for i := range n / 2 {
+		addrs = append(addrs, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), netip.AddrFrom16([16]byte{0x20, 1, 14: byte(i >> 8), 15: byte(i)}))
+	}
+	plan := say(addrs...)
+	setReal(t, a, plan)
+	addrs = nil
+	eventually(t, "all are answered", func() bool {
+		for _, s := range a.Have().Addrs {
+			if len(s.Links) == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if per := int64(heap()-before) / n; per > 1200 {
+		t.Errorf("%d bytes for an address", per)
+	} else {
+		t.Logf("%d bytes for an address", per)
+	}
+	runtime.KeepAlive(plan)
+	cancel()
+	<-done
+}
+
+// quiet is a Port that nothing comes in on and that takes every frame.
+type quiet struct {
+	sink
+	closed chan bool
+}
+
+func (q *quiet) Read([]byte) (int, error) { <-q.closed; return 0, os.ErrClosed }
+func (q *quiet) Close() error             { close(q.closed); return nil }
+
 func BenchmarkReply(b *testing.B) {
 	for _, f := range families() {
-		b.Run(f.String(), func(b *testing.B) {
-			r, _, a := readerOf(f, 2000)
-			frame := question(b, a, asker)
-			b.ReportAllocs()
-			for b.Loop() {
-				r.frame(frame)
-			}
-		})
+		for _, n := range []int{1, 2000} {
+			b.Run(fmt.Sprintf("%s/%d", f, n), func(b *testing.B) {
+				r, _, a := readerOf(f, n)
+				frame := question(b, a, asker)
+				b.ReportAllocs()
+				for b.Loop() {
+					r.frame(frame)
+				}
+			})
+		}
 		b.Run(f.String()+"/unrelated", func(b *testing.B) {
 			r, _, _ := readerOf(f, 2000)
 			frame := question(b, map[cluster.Family]netip.Addr{cluster.IPv4: addr("192.0.2.77"), cluster.IPv6: foreign6}[f], asker)

@@ -102,6 +102,45 @@ func TestOrderOfAGain(t *testing.T) {
 	})
 }
 
+// slowPort takes as long to close as a kernel with much to do.
+type slowPort struct{ *lanPort }
+
+func (p slowPort) Close() error {
+	err := p.lanPort.Close()
+	time.Sleep(time.Hour)
+	return err
+}
+
+// TestSlowCloseDelaysNothing: sockets of many links go, and what is gained meanwhile is announced in the same instant.
+func TestSlowCloseDelaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		n := newNIC(map[string]*lan{"eth0": seg})
+		a := New(Config{Open: func(l cluster.Link, f cluster.Family) (Port, error) {
+			p, err := n.opener(l, f)
+			return slowPort{p.(*lanPort)}, err
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.Run(ctx) }()
+		start := time.Now()
+		for i := range 20 { // each is a new link in the place of the old one
+			link := link0
+			link.Index += i
+			if _, err := a.Set(ctx, planOf(link, false, vip4, vip6)); err != nil {
+				t.Error(err)
+			}
+			answers(t, seg, vip4, ourMAC)
+			answers(t, seg, vip6, ourMAC)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("20 moves of a link took %v", took)
+		}
+		cancel()
+		<-done
+	})
+}
+
 // TestManyYieldsEnd: claims of more addresses than the owner has room for all end their yields, and soon.
 func TestManyYieldsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
