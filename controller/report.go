@@ -69,7 +69,7 @@ func (r *reporter) write(ctx context.Context, latest report) error {
 			if err != nil {
 				return fmt.Errorf("preparing the status of IPAddressPool %s: %w", pool.Name, err)
 			}
-			if _, err := r.client.Pools.Patch(ctx, pool.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+			if _, err := r.client.Pools.Patch(ctx, pool.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
 				return fmt.Errorf("writing the status of IPAddressPool %s: %w", pool.Name, err)
 			}
 		}
@@ -82,7 +82,7 @@ func (r *reporter) write(ctx context.Context, latest report) error {
 		if err != nil {
 			return fmt.Errorf("preparing the status of L2Advertisement %s: %w", adv.Name, err)
 		}
-		if _, err := r.client.L2.Patch(ctx, adv.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		if _, err := r.client.L2.Patch(ctx, adv.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
 			return fmt.Errorf("writing the status of L2Advertisement %s: %w", adv.Name, err)
 		}
 	}

@@ -83,12 +83,12 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err = w.client.Speakers.Patch(ctx, w.node, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	_, err = w.client.Speakers.Patch(ctx, w.node, types.JSONPatchType, patch, metav1.PatchOptions{}, "status")
 	if apierrors.IsNotFound(err) {
 		if err := w.create(ctx); err != nil {
 			return err
 		}
-		_, err = w.client.Speakers.Patch(ctx, w.node, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+		_, err = w.client.Speakers.Patch(ctx, w.node, types.JSONPatchType, patch, metav1.PatchOptions{}, "status")
 	}
 	if err != nil {
 		return fmt.Errorf("writing the status of Speaker %s: %w", w.node, err)
@@ -99,19 +99,16 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 
 // bury says in the Speaker object of a speaker that fell silent that it announces nothing any more, since it cannot itself.
 func (w *statusWriter) bury(ctx context.Context, node string) error {
-	patch, err := kube.StatusPatch(map[string]any{
-		"conditions": []metav1.Condition{{
-			Type: "Ready", Status: metav1.ConditionUnknown, Reason: "NotHeard", LastTransitionTime: metav1.Now(),
-			Message: "the other speakers do not hear it any more, and take over what it announced",
-		}},
-		"layer2": map[string]any{"addresses": 0, "owned": []string{}},
-	})
+	patch, err := kube.StatusPatch(v1beta1.SpeakerStatus{Conditions: []metav1.Condition{{
+		Type: "Ready", Status: metav1.ConditionUnknown, Reason: "NotHeard", LastTransitionTime: metav1.Now(),
+		Message: "the other speakers do not hear it any more, and take over what it announced",
+	}}})
 	if err != nil {
 		return fmt.Errorf("preparing the status of Speaker %s: %w", node, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err = w.client.Speakers.Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	_, err = w.client.Speakers.Patch(ctx, node, types.JSONPatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("writing the status of Speaker %s: %w", node, err)
 	}

@@ -68,8 +68,11 @@ func (s ServiceStatus) patch(uid types.UID, resourceVersion string) ([]byte, err
 	})
 }
 
-// StatusPatch is a JSON merge patch of the status of one of our own objects.
-func StatusPatch(status any) ([]byte, error) { return json.Marshal(map[string]any{"status": status}) }
+// StatusPatch is a JSON patch (RFC 6902) that replaces the whole status of one of our own objects: what the new one leaves
+// out is gone, which a merge patch would keep.
+func StatusPatch(status any) ([]byte, error) {
+	return json.Marshal([]map[string]any{{"op": "add", "path": "/status", "value": status}})
+}
 
 // SetFinalizers replaces the finalizers of a pool, on the condition that nobody changed the pool meanwhile.
 func (c *Client) SetFinalizers(ctx context.Context, pool, resourceVersion string, finalizers []string) error {
