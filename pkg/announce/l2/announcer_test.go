@@ -270,6 +270,24 @@ func TestYield(t *testing.T) {
 				s.set(t, yield(a))
 				answers(t, seg, a)
 			},
+			"of what waits for its turn is no start": func(t *testing.T, s *speaker, seg *lan) {
+				many := []netip.Addr{}
+				for i := range 1000 {
+					many = append(many, netip.AddrFrom4([4]byte{1, 1, byte(i >> 8), byte(i)}), netip.AddrFrom16([16]byte{1, 14: byte(i >> 8), 15: byte(i)}))
+				}
+				p := say(append(many, a)...)
+				if have := s.set(t, p); len(have.Addrs[a].Links) > 0 {
+					t.Error("it does not wait: the test has lost its point")
+				}
+				p = say(many...)
+				p.Addrs[a] = announce.L2{Links: []string{"eth0"}, Yield: true}
+				s.set(t, p)
+				time.Sleep(10 * time.Second)
+				if n := len(seg.announcements(0, a, ourMAC)); n != 0 {
+					t.Errorf("announced %d times", n)
+				}
+				answers(t, seg, a)
+			},
 			"is bounded": func(t *testing.T, s *speaker, seg *lan) {
 				s.set(t, say(a))
 				s.set(t, yield(a))
@@ -318,6 +336,9 @@ func TestYield(t *testing.T) {
 				}
 				time.Sleep(10 * time.Second) // the old deadline must not bite
 				answers(t, seg, a, ourMAC)
+				if n := len(seg.announcements(mark, a, ourMAC)); n != 3 {
+					t.Errorf("announced %d times, want a whole burst", n)
+				}
 				s.set(t, yield(a))
 				time.Sleep(2 * time.Second)
 				answers(t, seg, a, ourMAC)

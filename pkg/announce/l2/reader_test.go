@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
@@ -65,6 +66,10 @@ type orderPort struct {
 
 func (p orderPort) Send(frame []byte) error {
 	for addr, v := range (*p.a).lines["eth0"].voices {
+		// The second frame of a gain finds it answered: who yields has stopped at the first.
+		if both := must(announcement(addr, ourMAC)); len(both) > 1 && string(both[1]) == string(frame) && v.ear.mode.Load() != answering {
+			p.t.Errorf("%s is announced and not answered", addr)
+		}
 		if string(claimOf(addr, ourMAC)) != string(frame) || p.first[addr] {
 			continue
 		}
@@ -138,6 +143,45 @@ func TestSlowCloseDelaysNothing(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+// TestTakenInTheMomentOfTakingBack: a reader has heard the new owner, and before it can say so the address is wanted again.
+// It is gained, then, not kept: others must be told.
+func TestTakenInTheMomentOfTakingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		a := New(Config{Open: newNIC(map[string]*lan{"eth0": seg}).opener})
+		defer a.end()
+		apply := func(p announce.L2Plan) *voice { // as Run does, in this goroutine
+			t.Helper()
+			if err := a.apply(p, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			return a.lines["eth0"].voices[vip4]
+		}
+		apply(say(vip4))
+		time.Sleep(time.Minute)
+		old := apply(yield(vip4))
+		seg.send(nil, claimOf(vip4, otherMAC)) // nobody takes what the reader tells
+		synctest.Wait()
+		if old.phase != yielding || old.ear.mode.Load() != mute {
+			t.Fatalf("phase %d, mode %d", old.phase, old.ear.mode.Load())
+		}
+		mark := seg.rewind()
+		if v := apply(say(vip4)); v == old || v.phase != live {
+			t.Errorf("it is the same voice: %v, in phase %d", v == old, v.phase)
+		}
+		if n := len(seg.announcements(mark, vip4, ourMAC)); n != 1 {
+			t.Errorf("announced %d times", n)
+		}
+		answers(t, seg, vip4, ourMAC)
+		// A reader that has loaded the owned set a moment ago does not answer from it for long.
+		v := apply(say(vip4))
+		apply(say(vip6))
+		if v.ear.mode.Load() != mute {
+			t.Error("the voice that ended is not mute")
+		}
 	})
 }
 
