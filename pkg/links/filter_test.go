@@ -55,6 +55,9 @@ func TestWhichLinksCount(t *testing.T) {
 		{"no carrier", func(a *netlink.LinkAttrs) { a.RawFlags &^= lowerUp; a.OperState = netlink.OperDown }, true, false},
 		{"dormant", func(a *netlink.LinkAttrs) { a.OperState = netlink.OperDormant }, true, false},
 		{"lower layer down", func(a *netlink.LinkAttrs) { a.OperState = netlink.OperLowerLayerDown }, true, false},
+		{"switched off, state unknown to the driver", func(a *netlink.LinkAttrs) { a.RawFlags, a.OperState = lowerUp, netlink.OperUnknown }, true, false},
+		{"no carrier, state unknown to the driver", func(a *netlink.LinkAttrs) { a.RawFlags, a.OperState = unix.IFF_UP, netlink.OperUnknown }, true, false},
+		{"not Ethernet, though its addresses are as long", func(a *netlink.LinkAttrs) { a.EncapType = "netrom" }, false, false},
 		{"state unknown to the driver", func(a *netlink.LinkAttrs) { a.OperState = netlink.OperUnknown }, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -82,6 +85,7 @@ func TestPrefixes(t *testing.T) {
 		on(2, "127.0.0.9/8", 0, unix.RT_SCOPE_HOST),
 		on(2, "192.0.2.5/24", 0, unix.RT_SCOPE_UNIVERSE),
 		{LinkIndex: 2},
+		{LinkIndex: 2, IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 5).To16(), Mask: net.CIDRMask(24, 32)}},
 	})
 	want := []netip.Prefix{netip.MustParsePrefix("192.0.2.5/24"), netip.MustParsePrefix("2001:db8::5/64"), netip.MustParsePrefix("fe80::1/64")}
 	if !slices.Equal(got.Prefixes, want) {
