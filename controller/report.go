@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -44,7 +45,11 @@ func (r *reporter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case latest := <-r.box.C():
-			if err := r.write(ctx, latest); err != nil && ctx.Err() == nil {
+			switch err := r.write(ctx, latest); {
+			case err == nil, ctx.Err() != nil:
+			case apierrors.IsConflict(err), apierrors.IsNotFound(err): // it has changed, and the change pokes the loop
+				r.log.Debug("the object changed before its status was written", "error", err)
+			default:
 				r.log.Warn("status of a pool or advertisement not written, the next pass tries again", "error", err)
 			}
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -57,7 +56,7 @@ func (w *writer) start(ctx context.Context, r *serviceRecord, want kube.ServiceS
 	}
 	go func() {
 		service, err := w.client.WriteService(ctx, r.Value.Key, r.UID, r.ResourceVersion, want)
-		if err != nil && !answered(err) {
+		if err != nil && !kube.Answered(err) {
 			service, err = w.findOut(ctx, r, err)
 		}
 		<-w.slots
@@ -65,12 +64,6 @@ func (w *writer) start(ctx context.Context, r *serviceRecord, want kube.ServiceS
 		w.poke.Ring()
 	}()
 	return true
-}
-
-// answered reports whether the API server itself refused; otherwise the write may have been done, or not.
-func answered(err error) bool {
-	var status apierrors.APIStatus
-	return errors.As(err, &status)
 }
 
 // findOut reads what became of a write that got no answer. Until that is known the addresses stay assumed, and nobody else
@@ -86,7 +79,7 @@ func (w *writer) findOut(ctx context.Context, r *serviceRecord, failed error) (*
 		switch {
 		case err == nil && service.UID == r.UID && service.ResourceVersion != r.ResourceVersion:
 			return service, nil
-		case err == nil, answered(err):
+		case err == nil, kube.Answered(err):
 			return nil, failed
 		}
 	}

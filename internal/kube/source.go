@@ -2,8 +2,12 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -40,10 +44,10 @@ type Object interface {
 func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, convert func(O) T, pokes ...reconcile.Poke) (*Source[T], error) {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			return lister.List(ctx, opts)
+			return untilAnswered(ctx, func() (L, error) { return lister.List(ctx, opts) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-			return lister.Watch(ctx, opts)
+			return untilAnswered(ctx, func() (watch.Interface, error) { return lister.Watch(ctx, opts) })
 		},
 	}
 	informer := cache.NewSharedIndexInformerWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, lister), example,
@@ -69,6 +73,28 @@ func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, c
 		return nil, fmt.Errorf("watching %T: %w", example, err)
 	}
 	return &Source[T]{informer: informer}, nil
+}
+
+// untilAnswered asks again, about once a second, while the API server cannot be reached at all. client-go itself would back
+// off for up to half a minute, and we would be blind for as long after the API server has come back.
+func untilAnswered[R any](ctx context.Context, ask func() (R, error)) (R, error) {
+	for {
+		answer, err := ask()
+		if err == nil || Answered(err) || ctx.Err() != nil {
+			return answer, err
+		}
+		select {
+		case <-ctx.Done():
+			return answer, err
+		case <-time.After(500*time.Millisecond + rand.N(time.Second)):
+		}
+	}
+}
+
+// Answered reports whether an error is the API server's own word, and not that of the network on the way to it.
+func Answered(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status)
 }
 
 // NewRecord keeps of an object's metadata what identifies this version of it.

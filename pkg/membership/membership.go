@@ -123,6 +123,9 @@ func (m *Membership) Run(ctx context.Context) error {
 	var published *cluster.Members
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	resend := time.NewTimer(0)
+	defer resend.Stop()
+	sends := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -141,6 +144,8 @@ func (m *Membership) Run(ctx context.Context) error {
 			if err := m.tell(own); err != nil {
 				return err
 			}
+			sends = 0
+			resend.Reset(0)
 		case s := <-m.delegate.states:
 			at := origin{s.Node, s.Epoch}
 			if known, dup := view[at]; s.Node == m.cfg.Node || (dup && known.Seq >= s.Seq) {
@@ -149,6 +154,13 @@ func (m *Membership) Run(ctx context.Context) error {
 			view[at] = s
 		case name := <-m.delegate.gone:
 			maps.DeleteFunc(view, func(at origin, _ state) bool { return at.node == name && name != m.cfg.Node })
+		case <-resend.C:
+			m.sendAll(list)
+			if pause, more := resendAfter(sends); more {
+				resend.Reset(pause)
+				sends++
+			}
+			continue
 		case <-m.delegate.poke:
 		case <-tick.C:
 			m.health.Store(int64(list.GetHealthScore()))
@@ -184,6 +196,37 @@ func (m *Membership) tell(own state) error {
 	m.delegate.own.Store(&msg)
 	m.delegate.queue.QueueBroadcast(broadcast(msg))
 	return nil
+}
+
+// resendAfter is the pause after the first, second, ... round of datagrams that carry a new state to every member. Gossip
+// spreads it too, but may spend all its transmissions on one of them, and the others then learn only at the next full
+// exchange.
+func resendAfter(sends int) (time.Duration, bool) {
+	switch sends {
+	case 0:
+		return 30 * time.Millisecond, true
+	case 1:
+		return 60 * time.Millisecond, true
+	case 2:
+		return 120 * time.Millisecond, true
+	}
+	return 0, false
+}
+
+// sendAll sends this node's state to every member.
+func (m *Membership) sendAll(list *memberlist.Memberlist) {
+	own := m.delegate.own.Load()
+	if own == nil {
+		return
+	}
+	for _, n := range list.Members() {
+		if n.Name == m.cfg.Node {
+			continue
+		}
+		if err := list.SendBestEffort(n, *own); err != nil {
+			m.cfg.Log.Debug("state not sent", "to", n.Name, "error", err)
+		}
+	}
 }
 
 // create starts memberlist, again and again while its address cannot be bound; nil when ctx ended first.
