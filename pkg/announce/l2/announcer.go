@@ -40,15 +40,11 @@ type Announcer struct {
 	wanted  map[netip.Addr]announce.L2
 	ours    []cluster.MAC    // of all links of the plan
 	lines   map[string]*line // by link name
-	first   []*voice         // waiting for their first announcement, in order
-	later   schedule         // live voices
 	yields  []deadline       // in order
-	firsts  bucket
-	repeats bucket
-	stale   bool           // have, and maybe the owned sets, are not what is true
-	flushed time.Time      // when they last were made so
-	tasks   sync.WaitGroup // readers, and closing sockets
-	quit    chan struct{}  // closed when readers need not say farewell
+	stale   bool             // have, and maybe the owned sets, are not what is true
+	flushed time.Time        // when they last were made so
+	tasks   sync.WaitGroup   // readers, and closing sockets
+	quit    chan struct{}    // closed when readers need not say farewell
 }
 
 // setting is a plan on its way to Run's goroutine.
@@ -80,7 +76,6 @@ func New(c Config) *Announcer {
 	if a.counters == nil {
 		a.counters = &Counters{}
 	}
-	a.firsts, a.repeats = newBucket(a.timings.FirstRate, now), newBucket(a.timings.RepeatRate, now)
 	a.have.Store(&Have{})
 	return a
 }
@@ -169,7 +164,9 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 			}
 		}
 	}
-	a.speak(now)
+	for _, l := range a.lines {
+		a.speak(l, now)
+	}
 	if !flush {
 		return
 	}

@@ -223,6 +223,26 @@ func TestThousandsArePaced(t *testing.T) {
 	})
 }
 
+// TestLinksArePacedApart: what one link's segment can bear does not hold up another's.
+func TestLinksArePacedApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSpeaker(t, newNIC(map[string]*lan{"eth0": newLAN(), "eth1": newLAN()}), Timings{})
+		p := say()
+		p.Links = append(p.Links, cluster.Link{Name: "eth1", Index: 4, MAC: otherMAC, Up: true})
+		for i := range 2000 {
+			p.Addrs[netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)})] = announce.L2{Links: []string{"eth0", "eth1"}}
+		}
+		start := time.Now()
+		s.set(t, p)
+		for !s.allAnswered() {
+			time.Sleep(tick)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("it took %v until all were answered on both links", took)
+		}
+	})
+}
+
 func (s *speaker) allAnswered() bool {
 	for _, st := range s.Have().Addrs {
 		if len(st.Missing) > 0 {

@@ -15,7 +15,7 @@ import (
 // apply makes a plan the wanted one. What must stop stops first: opening sockets takes time.
 func (a *Announcer) apply(plan announce.L2Plan, now time.Time) error {
 	problems := a.adopt(plan)
-	a.adoptLinks(plan.Links)
+	a.adoptLinks(plan.Links, now)
 	for _, l := range a.lines {
 		a.silence(l, now)
 		l.publish(a.ours)
@@ -51,7 +51,7 @@ func (a *Announcer) adopt(plan announce.L2Plan) (problems error) {
 func broadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
 // adoptLinks makes the lines those of the links that are up, and tells each what is wanted on it.
-func (a *Announcer) adoptLinks(links []cluster.Link) {
+func (a *Announcer) adoptLinks(links []cluster.Link, now time.Time) {
 	a.ours = make([]cluster.MAC, 0, len(links))
 	up := make(map[string]cluster.Link, len(links))
 	for _, link := range links {
@@ -68,7 +68,7 @@ func (a *Announcer) adoptLinks(links []cluster.Link) {
 	}
 	for name, link := range up {
 		if a.lines[name] == nil {
-			a.lines[name] = newLine(link)
+			a.lines[name] = newLine(link, &a.timings, now)
 		}
 		a.lines[name].wants = nil
 	}
@@ -105,7 +105,7 @@ func (a *Announcer) silence(l *line, now time.Time) {
 			}
 			// Ours again before anybody took it: it never stopped, but others may have begun to announce.
 			v.phase, v.since, v.said = live, now, 0
-			a.later.at(v, now.Add(-ahead))
+			v.line.later.at(v, now.Add(-ahead))
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (a *Announcer) yield(v *voice, now time.Time) {
 		a.drop(v) // its new owner was quicker than the news of it
 		return
 	}
-	a.later.drop(v)
+	v.line.later.drop(v)
 	v.phase, v.since, v.due = yielding, now, now.Add(a.timings.YieldBound)
 	a.yields = append(a.yields, deadline{v: v, due: v.due})
 	a.stale = true
@@ -140,7 +140,7 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 			v.defended = now
 			a.log.Info("another station claims an address that is announced here", "address", c.addr,
 				"link", c.line.link.Name, "station", c.by)
-			a.later.at(v, now.Add(-ahead))
+			v.line.later.at(v, now.Add(-ahead))
 		}
 	case queued, gone: // a claim from before it was dropped or re-created
 	}
@@ -149,7 +149,7 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 // drop ends a voice at once.
 func (a *Announcer) drop(v *voice) {
 	v.ear.mode.Store(mute)
-	a.later.drop(v)
+	v.line.later.drop(v)
 	v.phase = gone
 	delete(v.line.voices, v.addr)
 	v.line.dirty, v.line.recheck = true, true
@@ -182,7 +182,7 @@ func (a *Announcer) equip(l *line, now time.Time) {
 				v := &voice{addr: addr, line: l, ear: &ear{}, index: -1}
 				l.voices[addr] = v
 				l.dirty, l.regroup = true, l.regroup || addr.Is6()
-				a.first = append(a.first, v)
+				l.first = append(l.first, v)
 			}
 		}
 	}

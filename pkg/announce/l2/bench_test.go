@@ -37,7 +37,7 @@ func readerOf(f cluster.Family, n int) (*reader, *sink, netip.Addr) {
 	}
 	own, s := &atomic.Pointer[owned]{}, &sink{}
 	own.Store(ownedBy(ourMAC, addrs...))
-	return &reader{port: s, line: newLine(link0), family: f, owned: own, counters: &FamilyCounters{}, born: time.Now(),
+	return &reader{port: s, line: newLine(link0, &Timings{}, time.Now()), family: f, owned: own, counters: &FamilyCounters{}, born: time.Now(),
 		claims: make(chan claim, 1), missed: &atomic.Bool{}}, s, addrs[0]
 }
 

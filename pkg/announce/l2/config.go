@@ -31,7 +31,7 @@ type Timings struct {
 	Burst []time.Duration
 	// Refresh is the time between later announcements of one address, jittered by a quarter. Default: 60 s.
 	Refresh time.Duration
-	// FirstRate and RepeatRate cap the frames per second, over all addresses and links, of first announcements and of
+	// FirstRate and RepeatRate cap the frames per second on one link, over all addresses, of first announcements and of
 	// all later ones. An IPv4 announcement takes two frames. Defaults: 4000 and 1000.
 	FirstRate, RepeatRate int
 	// YieldBound ends a yield that nobody has taken over. Default: 3 s.

@@ -20,6 +20,10 @@ type line struct {
 	voices map[netip.Addr]*voice
 	wants  []netip.Addr // to be answered here, sorted; addresses to yield are not in it
 
+	first           []*voice // waiting for their first announcement, in order
+	later           schedule // live voices
+	firsts, repeats bucket   // what first and later may send
+
 	recheck bool // slots or voices may not be what wants needs
 	regroup bool // the IPv6 addresses have changed since the groups were set
 	dirty   bool // the owned set has not the ears of all voices
@@ -35,8 +39,9 @@ type slot struct {
 	retryAt  time.Time
 }
 
-func newLine(link cluster.Link) *line {
-	l := &line{link: link, voices: map[netip.Addr]*voice{}, recheck: true, dirty: true}
+func newLine(link cluster.Link, t *Timings, now time.Time) *line {
+	l := &line{link: link, voices: map[netip.Addr]*voice{}, recheck: true, dirty: true,
+		firsts: newBucket(t.FirstRate, now), repeats: newBucket(t.RepeatRate, now)}
 	l.owned.Store(&owned{mac: link.MAC})
 	return l
 }

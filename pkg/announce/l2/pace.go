@@ -37,23 +37,23 @@ func (a *Announcer) endYields(now time.Time) {
 	}
 }
 
-// speak makes the announcements that are due, as far as the rates allow; first ones go first.
-func (a *Announcer) speak(now time.Time) {
-	for len(a.first) > 0 {
-		v := a.first[0]
-		if v.phase == queued && !a.firsts.take(now, announcementFrames(v.addr)) {
+// speak makes the announcements that are due on a line, as far as the rates allow; first ones go first.
+func (a *Announcer) speak(l *line, now time.Time) {
+	for len(l.first) > 0 {
+		v := l.first[0]
+		if v.phase == queued && !l.firsts.take(now, announcementFrames(v.addr)) {
 			break
 		}
-		a.first[0] = nil
-		a.first = a.first[1:]
+		l.first[0] = nil
+		l.first = l.first[1:]
 		if v.phase == queued && a.announce(v, now) {
 			v.ear.mode.Store(answering) // if not before
 			v.phase, v.since, a.stale = live, now, true
 		}
 	}
-	for len(a.later) > 0 {
-		v := a.later[0]
-		if now.Before(v.due) || !a.repeats.take(now, announcementFrames(v.addr)) {
+	for len(l.later) > 0 {
+		v := l.later[0]
+		if now.Before(v.due) || !l.repeats.take(now, announcementFrames(v.addr)) {
 			break
 		}
 		a.announce(v, now)
@@ -90,7 +90,7 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 		gap = a.timings.Burst[v.said]
 	}
 	v.said++
-	a.later.at(v, now.Add(a.jitter(gap)))
+	v.line.later.at(v, now.Add(a.jitter(gap)))
 	return true
 }
 
@@ -110,20 +110,20 @@ func (a *Announcer) wake(now time.Time) time.Duration {
 	if a.stale {
 		sooner(a.flushed.Add(tick))
 	}
-	if len(a.first) > 0 {
-		sooner(now.Add(max(tick, a.firsts.wait(2))))
-	}
-	if len(a.later) > 0 {
-		due := a.later[0].due
-		if !now.Before(due) { // it waits for its rate
-			due = now.Add(max(tick, a.repeats.wait(2)))
-		}
-		sooner(due)
-	}
 	if len(a.yields) > 0 {
 		sooner(a.yields[0].due)
 	}
 	for _, l := range a.lines {
+		if len(l.first) > 0 {
+			sooner(now.Add(max(tick, l.firsts.wait(2))))
+		}
+		if len(l.later) > 0 {
+			due := l.later[0].due
+			if !now.Before(due) { // it waits for its rate
+				due = now.Add(max(tick, l.repeats.wait(2)))
+			}
+			sooner(due)
+		}
 		for _, f := range families() {
 			if s := l.slot(f); s.err != nil && s.retryAt.After(a.flushed.Add(tick)) {
 				sooner(s.retryAt)
