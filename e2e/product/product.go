@@ -186,3 +186,9 @@ func (p *Product) startSpeaker(ctx context.Context, bin string, n lab.Node) erro
 	}})
 	return err
 }
+
+// Delete deletes what manifests name, and waits until it is gone.
+func (p *Product) Delete(ctx context.Context, manifests string) error {
+	_, err := p.kubectl(ctx, manifests, "delete", "--ignore-not-found", "--timeout=60s", "-f", "-")
+	return err
+}
