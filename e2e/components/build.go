@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
 )
 
 // Ensure returns the executables of the components, building what the cache
@@ -109,7 +111,7 @@ func (c Component) build(ctx context.Context, out io.Writer, p pin, dir string) 
 	cmd.Env = append(os.Environ(), cgo, "GOWORK=off", "GOFLAGS=")
 	// The compilers are children of go: end the whole group on Ctrl-C.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = func() error { return sweep.KillGroup(cmd.Process) }
 	what := c.Name + " " + p.version
 	fmt.Fprintf(out, "building %s (once; kept in %s)\n", what, filepath.Dir(dir))
 	return runWithProgress(cmd, out, what)

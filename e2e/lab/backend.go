@@ -302,7 +302,7 @@ func (l *Lab) RemoveBackend(ctx context.Context, b *Backend) error {
 	if ignoreNotFound(err) != nil {
 		return fmt.Errorf("remove backend %s: %w", b.Name, err)
 	}
-	if err := l.killMembers(b.Place()); err != nil {
+	if err := l.killAt(b.Place()); err != nil {
 		return fmt.Errorf("remove backend %s: %w", b.Name, err)
 	}
 	where, port := b.Node, "be"+strconv.Itoa(b.Index)

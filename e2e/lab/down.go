@@ -1,16 +1,15 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/bellwether-lb/bellwether/e2e/internal/flock"
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
+	"github.com/bellwether-lb/bellwether/e2e/internal/sysctl"
 )
 
 // Down takes the lab down: processes, mounts, namespaces with their links, and
@@ -41,17 +40,22 @@ func Down(ctx context.Context, name string) error {
 
 // down needs only the lab's name. The caller holds the lock.
 func (l *Lab) down() error {
-	if err := l.killMembers(); err != nil {
+	// All that follows is found by the name, and by what lies below these folders.
+	if err := checkName(l.opts.Name); err != nil {
+		return err
+	}
+	if l.dir != filepath.Join(stateRoot, l.opts.Name) {
+		return fmt.Errorf("lab %s is not kept in %s", l.opts.Name, l.dir)
+	}
+	if err := l.killAll(); err != nil {
 		return err
 	}
 	if err := l.removeMachines(); err != nil {
 		return err
 	}
-	for _, dir := range []string{l.dir, l.dataDir()} {
-		if err := unmountBelow(dir); err != nil {
-			return err
-		}
-	}
+	// Before the folder that holds the record. It must not keep the rest from
+	// being cleared up.
+	restored := sysctl.Restore(context.Background(), l.dir)
 	namespaces, err := filepath.Glob(filepath.Join(nsDir, nsPrefix(l.opts.Name)+"*"))
 	if err != nil {
 		return err
@@ -61,11 +65,8 @@ func (l *Lab) down() error {
 			return err
 		}
 	}
-	if err := l.restoreLimits(); err != nil {
-		return err
-	}
 	for _, dir := range []string{l.dataDir(), l.dir} {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := sweep.Remove(dir); err != nil {
 			return fmt.Errorf("remove the lab's files: %w", err)
 		}
 	}
@@ -76,46 +77,62 @@ func (l *Lab) down() error {
 	for _, dir := range []string{stateRoot, dataRoot} {
 		_ = os.Remove(dir) // fails while another lab is there, as it should
 	}
+	if restored != nil {
+		return fmt.Errorf("put the machine's settings back: %w", restored)
+	}
 	return nil
 }
 
 // dataDir is for what may grow large: container images and layers.
 func (l *Lab) dataDir() string { return filepath.Join(dataRoot, l.opts.Name) }
 
-// unmountBelow unmounts everything at and below a folder, deepest first.
-func unmountBelow(dir string) error {
-	points, err := mountsBelow(dir)
-	if err != nil {
-		return err
+// Remains lists what is left on the machine of the lab of that name: nothing,
+// after a Down.
+func Remains(name string) ([]string, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
 	}
-	for _, p := range points {
-		if err := unix.Unmount(p, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("unmount %s: %w", p, err)
-		}
-	}
-	return nil
-}
-
-// mountsBelow lists mount points at and below a folder, the last mounted first.
-func mountsBelow(dir string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	l := newLab(Options{Name: name})
+	var left []string
+	pids, err := l.members()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	var points []string
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		fields := strings.Fields(s.Text())
-		if len(fields) < 5 {
-			continue
+	for _, pid := range pids {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		left = append(left, fmt.Sprintf("process %d %q", pid, args))
+	}
+	namespaces, err := filepath.Glob(filepath.Join(nsDir, nsPrefix(name)+"*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range namespaces {
+		left = append(left, "network namespace "+path)
+	}
+	for _, dir := range []string{l.dir, l.dataDir()} {
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			left = append(left, "folder "+dir)
 		}
-		// The kernel writes blanks and the like in octal; our folders have none.
-		if p := fields[4]; p == dir || strings.HasPrefix(p, dir+"/") {
-			points = append(points, p)
+		mounts, err := sweep.MountsBelow(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range mounts {
+			left = append(left, "mount "+m)
 		}
 	}
-	slices.Reverse(points)
-	return points, s.Err()
+	return left, nil
+}
+
+// lockLab waits for and takes the lock that Up, Down, PowerOff and PowerOn
+// hold.
+func lockLab(ctx context.Context, name string) (unlock func(), err error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	unlock, err = flock.Take(ctx, filepath.Join(stateRoot, name+".lock"))
+	if err != nil {
+		return nil, fmt.Errorf("wait for another command on lab %s: %w", name, err)
+	}
+	return unlock, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -238,7 +239,9 @@ func (l *Lab) removeMachines() error {
 	}
 	var g errgroup.Group
 	for _, e := range found {
-		g.Go(l.machine(Node{Name: e.Name()}).Remove)
+		if strings.HasPrefix(e.Name(), nodePrefix) && e.IsDir() {
+			g.Go(l.machine(Node{Name: e.Name()}).Remove)
+		}
 	}
 	return g.Wait()
 }

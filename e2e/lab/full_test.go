@@ -53,9 +53,15 @@ func deployWeb(t *testing.T, client kubernetes.Interface, labels map[string]stri
 }
 
 func TestFullLab(t *testing.T) {
-	needRoot(t)
+	o := Options{Name: "tmach", Nodes: 2}
+	was := settings(t, o)
+	t.Run("up", func(t *testing.T) { testFullLab(t, o) })
+	checkSettings(t, o, was)
+}
+
+func testFullLab(t *testing.T, o Options) {
 	start := time.Now()
-	l := up(t, Options{Name: "tmach", Nodes: 2})
+	l := up(t, o)
 	t.Logf("up in %s", time.Since(start))
 	client, err := l.Client()
 	if err != nil {
@@ -95,7 +101,7 @@ func TestFullLab(t *testing.T) {
 func testFullPower(t *testing.T, l *Lab, vip string) {
 	const node = "node-2"
 	var images []string
-	for _, pid := range l.members(node) {
+	for _, pid := range running(t, l, node) {
 		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
 			images = append(images, filepath.Base(exe))
 		}
@@ -110,7 +116,7 @@ func testFullPower(t *testing.T, l *Lab, vip string) {
 		t.Fatal(err)
 	}
 	t.Logf("power-off took %s", time.Since(start))
-	if left := l.members(node); len(left) > 0 {
+	if left := running(t, l, node); len(left) > 0 {
 		t.Errorf("processes %v live without power", left)
 	}
 	start = time.Now()

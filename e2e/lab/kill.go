@@ -6,81 +6,75 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
 )
 
-// procStat is what /proc/PID/stat says that the lab asks for.
-type procStat struct {
-	pid, parent int
-	state       byte
-	born        uint64
+// traits are what tells a lab's processes, or those of some of its places, from
+// all others on the machine: the network namespaces that they run in, and the
+// mark in the environment of what was started there.
+type traits struct {
+	spaces map[uint64]bool
+	marks  [][]byte
 }
 
-// dead reports whether the process is only waiting to be reaped.
-func (s procStat) dead() bool { return s.state == 'Z' || s.state == 'X' }
-
-func readStat(pid int) (procStat, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// traits are those of the whole lab.
+func (l *Lab) traits() (traits, error) {
+	if err := checkName(l.opts.Name); err != nil {
+		return traits{}, err
+	}
+	paths, err := filepath.Glob(filepath.Join(nsDir, nsPrefix(l.opts.Name)+"*"))
 	if err != nil {
-		return procStat{}, err
+		return traits{}, err
 	}
-	// The second field, the program's name in parentheses, may hold anything.
-	i := bytes.LastIndexByte(data, ')')
-	if i < 0 {
-		return procStat{}, fmt.Errorf("stat of process %d has no name", pid)
-	}
-	f := strings.Fields(string(data[i+1:]))
-	if len(f) < 20 {
-		return procStat{}, fmt.Errorf("stat of process %d has %d fields", pid, len(f))
-	}
-	parent, err1 := strconv.Atoi(f[1])
-	born, err2 := strconv.ParseUint(f[19], 10, 64)
-	return procStat{pid: pid, state: f[0][0], parent: parent, born: born}, errors.Join(err1, err2)
+	return newTraits(paths, [][]byte{[]byte(l.mark(""))})
 }
 
-// members finds every process that belongs to the lab, or to some of its
-// places when any are named: what was started there (the mark in the
-// environment), what runs inside the namespaces, and what descends from those.
-func (l *Lab) members(places ...string) []int {
-	spaces := map[uint64]bool{}
-	var marks [][]byte
-	paths, _ := filepath.Glob(filepath.Join(nsDir, nsPrefix(l.opts.Name)+"*"))
-	marks = append(marks, []byte(l.mark("")))
-	if len(places) > 0 {
-		paths, marks = nil, nil
-		for _, w := range places {
-			paths = append(paths, l.NetNS(w))
-			marks = append(marks, append([]byte(l.mark(w)), 0))
-		}
+// traitsOf are those of the places named; of none there are none.
+func (l *Lab) traitsOf(places ...string) (traits, error) {
+	if err := checkName(l.opts.Name); err != nil {
+		return traits{}, err
 	}
+	var paths []string
+	var marks [][]byte
+	for _, w := range places {
+		if w == "" {
+			return traits{}, errors.New("a place without a name")
+		}
+		paths = append(paths, l.NetNS(w))
+		marks = append(marks, append([]byte(l.mark(w)), 0))
+	}
+	return newTraits(paths, marks)
+}
+
+func newTraits(paths []string, marks [][]byte) (traits, error) {
+	t := traits{map[uint64]bool{}, marks}
 	for _, p := range paths {
 		if ino, ok := nsInode(p); ok {
-			spaces[ino] = true
+			t.spaces[ino] = true
 		}
 	}
-	entries, _ := os.ReadDir("/proc")
-	children := map[int][]int{}
-	var found []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		st, err := readStat(pid)
-		if err != nil || st.dead() {
-			continue
-		}
-		children[st.parent] = append(children[st.parent], pid)
-		if spaces[procNS(pid)] || marked(pid, marks) {
-			found = append(found, pid)
-		}
+	// The machine's own namespace is nobody's trait, whatever is bound where. Not
+	// everybody may look at process 1, so this process stands for it too; whoever
+	// calls from inside a lab's namespace is left with the mark to go by there.
+	self := procNS(os.Getpid())
+	if self == 0 {
+		return traits{}, errors.New("cannot tell this process's network namespace")
 	}
-	return withDescendants(found, children)
+	delete(t.spaces, self)
+	delete(t.spaces, procNS(1))
+	return t, nil
+}
+
+// fit reports whether a process has one of the traits. What cannot be read
+// about a process does not speak against it.
+func (t traits) fit(pid int) bool {
+	if ino := procNS(pid); ino != 0 && t.spaces[ino] {
+		return true
+	}
+	return marked(pid, t.marks)
 }
 
 // procNS is the inode of a process's network namespace, 0 if it cannot be read.
@@ -100,47 +94,42 @@ func marked(pid int, marks [][]byte) bool {
 	}
 	env = append([]byte{0}, env...)
 	for _, m := range marks {
-		if bytes.Contains(env, append([]byte{0}, m...)) {
+		// A mark ends in the lab's name and a slash, or more: never in less.
+		if len(m) > len(markVar)+2 && bytes.Contains(env, append([]byte{0}, m...)) {
 			return true
 		}
 	}
 	return false
 }
 
-// withDescendants adds the children of the found, and theirs. The calling
-// process is never among them.
-func withDescendants(found []int, children map[int][]int) []int {
-	seen := map[int]bool{os.Getpid(): true}
-	var all []int
-	for len(found) > 0 {
-		pid := found[0]
-		found = found[1:]
-		if seen[pid] {
-			continue
-		}
-		seen[pid] = true
-		all = append(all, pid)
-		found = append(found, children[pid]...)
+// members lists the processes of the lab, or of some places when any are named,
+// and what descends from those.
+func (l *Lab) members(places ...string) ([]int, error) {
+	find := l.traits
+	if len(places) > 0 {
+		find = func() (traits, error) { return l.traitsOf(places...) }
 	}
-	return all
+	t, err := find()
+	if err != nil {
+		return nil, err
+	}
+	return sweep.PIDs(t.fit)
 }
 
-// killMembers kills every process of the lab, or of some places, at once, and
-// looks again until none is left: a dying one may have started another.
-func (l *Lab) killMembers(places ...string) error {
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		pids := l.members(places...)
-		if len(pids) == 0 {
-			return nil
-		}
-		for _, pid := range pids {
-			// ESRCH: it ended between the look and the kill.
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("kill process %d: %w", pid, err)
-			}
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("processes %v survive being killed", pids)
-		}
+// killAll kills every process of the lab at once.
+func (l *Lab) killAll() error {
+	t, err := l.traits()
+	if err != nil {
+		return err
 	}
+	return sweep.Kill(t.fit, nil)
+}
+
+// killAt kills every process of some places at once.
+func (l *Lab) killAt(places ...string) error {
+	t, err := l.traitsOf(places...)
+	if err != nil {
+		return err
+	}
+	return sweep.Kill(t.fit, nil)
 }

@@ -126,7 +126,11 @@ func load(name string) (*Lab, record, error) {
 		if errors.Is(err, os.ErrNotExist) {
 			return l, rec, fmt.Errorf("open lab %s: %w", name, ErrNoLab)
 		}
-		return l, rec, fmt.Errorf("open lab %s: %w", name, err)
+		return l, record{}, fmt.Errorf("open lab %s: %w", name, err)
+	}
+	// What Down removes goes by the name: a record must not be able to change it.
+	if rec.Options.Name != name {
+		return l, record{}, fmt.Errorf("open lab %s: its record is of lab %q", name, rec.Options.Name)
 	}
 	l.opts, l.bins = rec.Options, rec.Binaries
 	l.opts.Log = io.Discard

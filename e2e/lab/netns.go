@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -76,8 +77,11 @@ func createNS(name string) error {
 
 // deleteNS removes a named network namespace, also one that was half made.
 func deleteNS(name string) error {
+	if !strings.HasPrefix(name, "bw-") || strings.Contains(name, "/") {
+		return fmt.Errorf("%q is no lab's namespace", name)
+	}
 	path := filepath.Join(nsDir, name)
-	err := unix.Unmount(path, unix.MNT_DETACH)
+	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount %s: %w", path, err)
 	}

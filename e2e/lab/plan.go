@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 )
 
 // The lab's address plan. Everything comes from RFC 2544's benchmarking range
@@ -67,7 +68,9 @@ type Node struct {
 }
 
 // nodeName is the name of node i, counted from 1.
-func nodeName(i int) string { return fmt.Sprintf("node-%d", i) }
+func nodeName(i int) string { return nodePrefix + strconv.Itoa(i) }
+
+const nodePrefix = "node-"
 
 // families returns the IPv4 value, and the IPv6 one after it when the lab has
 // IPv6.

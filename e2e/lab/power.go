@@ -33,7 +33,7 @@ func (l *Lab) PowerOff(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.killMembers(places...); err != nil {
+	if err := l.killAt(places...); err != nil {
 		return fmt.Errorf("kill what runs on %s: %w", node, err)
 	}
 	if l.opts.Light {

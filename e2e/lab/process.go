@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
 )
 
 // ProcSpec describes a long-running process of the lab.
@@ -39,7 +39,8 @@ type Process struct {
 	Started time.Time
 	Log     string // file that holds its output
 
-	path string // of this record
+	path string             // of this record
+	fits func(pid int) bool // whether a process has the traits of the place
 }
 
 // markVar is set in the environment of everything the lab starts, and is
@@ -72,6 +73,9 @@ func (l *Lab) Start(where string, spec ProcSpec) (*Process, error) {
 		Where: where, Spec: spec,
 		Log:  filepath.Join(l.dir, "logs", where, spec.Name+".log"),
 		path: filepath.Join(l.dir, "procs", where, spec.Name+".json"),
+	}
+	if err := p.bind(l); err != nil {
+		return nil, fmt.Errorf("start %s in %s: %w", spec.Name, where, err)
 	}
 	if old, err := l.Process(where, spec.Name); err == nil && old.Alive() {
 		return nil, fmt.Errorf("start %s in %s: it runs already, as process %d", spec.Name, where, old.PID)
@@ -109,8 +113,8 @@ func (p *Process) start(l *Lab) error {
 	}
 	go func() { _ = cmd.Wait() }() // reaps it; how it ended is in its log
 	p.PID = cmd.Process.Pid
-	if st, err := readStat(p.PID); err == nil {
-		p.Born = st.born
+	if st, err := sweep.Read(p.PID); err == nil {
+		p.Born = st.Born
 	}
 	return writeJSON(p.path, p)
 }
@@ -125,7 +129,18 @@ func (l *Lab) Process(where, name string) (*Process, error) {
 		}
 		return nil, fmt.Errorf("read the record of %s in %s: %w", name, where, err)
 	}
-	return p, nil
+	if p.Where != where || p.Spec.Name != name {
+		return nil, fmt.Errorf("the record of %s in %s is of something else", name, where)
+	}
+	return p, p.bind(l)
+}
+
+// bind ties the process to its lab: what its record says is not enough to
+// signal anything.
+func (p *Process) bind(l *Lab) error {
+	t, err := l.traitsOf(p.Where)
+	p.fits = t.fit
+	return err
 }
 
 // Processes lists what Start recorded in a place, dead or alive, by name.
@@ -147,21 +162,22 @@ func (l *Lab) Processes(where string) ([]*Process, error) {
 
 // Alive reports whether the process still runs.
 func (p *Process) Alive() bool {
-	st, err := readStat(p.PID)
-	return err == nil && st.born == p.Born && !st.dead()
+	st, err := sweep.Read(p.PID)
+	return err == nil && p.Born != 0 && st.Born == p.Born && !st.Dead
 }
 
-// Signal sends a signal; to a process that is gone it is an error.
+// Signal sends a signal; to a process that is gone it is an error. So it is to
+// one that does not carry the traits of its place, whatever the record says.
 func (p *Process) Signal(sig syscall.Signal) error {
-	fd, err := unix.PidfdOpen(p.PID, 0)
+	if !p.Alive() {
+		return fmt.Errorf("signal %s in %s: %w", p.Spec.Name, p.Where, os.ErrProcessDone)
+	}
+	held, err := sweep.Hold(p.PID, p.Born, p.fits)
 	if err != nil {
 		return fmt.Errorf("signal %s in %s: %w", p.Spec.Name, p.Where, err)
 	}
-	defer unix.Close(fd)
-	if !p.Alive() { // asked with the handle held, so the PID cannot change hands now
-		return fmt.Errorf("signal %s in %s: %w", p.Spec.Name, p.Where, os.ErrProcessDone)
-	}
-	return unix.PidfdSendSignal(fd, sig, nil, 0)
+	defer held.Close()
+	return held.Signal(sig)
 }
 
 // Pause stops the process where it stands; its sockets stay open and silent.
@@ -217,9 +233,18 @@ func (p *Process) LogTail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// CopyLogs copies the logs of every process into a folder: down removes them.
+// CopyLogs copies what the processes said into a folder, which it makes, as
+// PLACE/NAME.log, and in the full mode the logs of pods into NODE/pods: down
+// removes them.
 func (l *Lab) CopyLogs(to string) error {
-	if err := os.CopyFS(to, os.DirFS(filepath.Join(l.dir, "logs"))); err != nil {
+	errs := []error{os.CopyFS(to, os.DirFS(filepath.Join(l.dir, "logs")))}
+	for _, n := range l.Nodes() {
+		from := l.machine(n).PodLogs()
+		if _, err := os.Stat(from); err == nil {
+			errs = append(errs, os.CopyFS(filepath.Join(to, n.Name, "pods"), os.DirFS(from)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("copy the logs of lab %s: %w", l.opts.Name, err)
 	}
 	return nil

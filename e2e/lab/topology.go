@@ -63,7 +63,7 @@ func (l *Lab) addPlace(p place) error {
 	if err := createNS(nsName(l.opts.Name, p.name)); err != nil {
 		return err
 	}
-	forward := p.name == Router || strings.HasPrefix(p.name, "node-")
+	forward := p.name == Router || strings.HasPrefix(p.name, nodePrefix)
 	if err := InNetNS(l.NetNS(p.name), func() error { return prepareStack(l.opts, forward) }); err != nil {
 		return err
 	}

@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
+	"github.com/bellwether-lb/bellwether/e2e/internal/sysctl"
 )
 
 // Up makes a lab, or returns the one that is up when it has the same options
@@ -134,8 +134,13 @@ func (l *Lab) broken(ctx context.Context) error {
 // make builds the whole lab, step by step.
 func (l *Lab) make(ctx context.Context) error {
 	fmt.Fprintf(l.opts.Log, "lab %s: %s\n", l.opts.Name, l.opts)
-	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+	if err := sweep.Own(l.dir); err != nil {
 		return err
+	}
+	if !l.opts.Light {
+		if err := sweep.Own(l.dataDir()); err != nil {
+			return err
+		}
 	}
 	if err := l.save(false); err != nil {
 		return err
@@ -152,7 +157,7 @@ func (l *Lab) make(ctx context.Context) error {
 		do   func() error
 	}{
 		{"network: switch, nodes, client, router", l.buildNetwork},
-		{"machine-wide limits", l.raiseLimits},
+		{"machine-wide limits", func() error { return sysctl.Raise(ctx, l.dir, l.opts.limits()) }},
 		{"certificates and kubeconfigs", l.writeSecrets},
 		{"tmpfs for etcd", l.mountData},
 		{"etcd, kube-apiserver" + full(", containerd, images"), func() error { return l.startServers(ctx) }},
@@ -177,43 +182,4 @@ func (l *Lab) startServers(ctx context.Context) error {
 		g.Go(func() error { return l.startRuntimes(gctx) })
 	}
 	return g.Wait()
-}
-
-// lockLab waits for and takes the lock that Up, Down, PowerOff and PowerOn
-// hold. The kernel drops it when the process ends.
-func lockLab(ctx context.Context, name string) (unlock func(), err error) {
-	path := filepath.Join(stateRoot, name+".lock")
-	for {
-		if err := os.MkdirAll(stateRoot, 0o755); err != nil {
-			return nil, err
-		}
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // Down removed the folder just now
-		}
-		if err != nil {
-			return nil, err
-		}
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil && sameFile(f, path) {
-			return func() { f.Close() }, nil
-		}
-		f.Close()
-		if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock lab %s: %w", name, err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for another command on lab %s: %w", name, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// sameFile reports whether path still names the open file: Down removes the
-// lock file while it holds the lock.
-func sameFile(f *os.File, path string) bool {
-	a, err1 := f.Stat()
-	b, err2 := os.Stat(path)
-	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }

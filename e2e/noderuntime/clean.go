@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
 )
 
 // PowerOff kills the node and forgets all that a machine forgets when it loses
@@ -23,10 +25,10 @@ func (n Node) PowerOff() error {
 		return err
 	}
 	// All of it is tried: what can be cleaned is.
-	if err := errors.Join(n.unmount(), n.removeCgroups(), n.removeStrays()); err != nil {
+	if err := errors.Join(sweep.Unmount(n.Dir), sweep.Unmount(n.RunDir), n.removeCgroups(), n.removeStrays()); err != nil {
 		return fmt.Errorf("node %s: cleaning up: %w", n.Name, err)
 	}
-	if err := os.RemoveAll(n.RunDir); err != nil {
+	if err := sweep.Remove(n.RunDir); err != nil {
 		return fmt.Errorf("node %s: removing its run folder: %w", n.Name, err)
 	}
 	return nil
@@ -37,40 +39,15 @@ func (n Node) Remove() error {
 	if err := n.PowerOff(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(n.Dir); err != nil {
+	if err := sweep.Remove(n.Dir); err != nil {
 		return fmt.Errorf("node %s: removing its folder: %w", n.Name, err)
 	}
 	return nil
 }
 
-// unmount takes away every mount below the node's folders, and is an error as
-// long as one is left: to remove a folder with a mount in it is to remove what
-// was mounted.
-func (n Node) unmount() error {
-	for range 10 {
-		mounts, err := mountInfo()
-		if err != nil {
-			return err
-		}
-		mounts = slices.DeleteFunc(mounts, func(m mount) bool { return !within(m.path, n.Dir) && !within(m.path, n.RunDir) })
-		if len(mounts) == 0 {
-			return nil
-		}
-		// Later mounts lie upon earlier ones. A mount upon a mount needs
-		// another round, as does one that propagation has already taken.
-		for _, m := range slices.Backward(mounts) {
-			err := unix.Unmount(m.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("unmounting %s: %w", m.path, err)
-			}
-		}
-	}
-	return fmt.Errorf("there are still mounts below %s or %s", n.Dir, n.RunDir)
-}
-
 // removeCgroups removes the containers' cgroups from every hierarchy.
 func (n Node) removeCgroups() error {
-	mounts, err := mountInfo()
+	mounts, err := sweep.Mounts()
 	if err != nil {
 		return err
 	}
@@ -80,14 +57,14 @@ func (n Node) removeCgroups() error {
 	}
 	var errs []error
 	for _, m := range mounts {
-		if m.kind != "cgroup" && m.kind != "cgroup2" {
+		if m.Kind != "cgroup" && m.Kind != "cgroup2" {
 			continue
 		}
 		for _, id := range containers {
-			errs = append(errs, removeGroups(filepath.Join(m.path, cgroupParent, id)))
+			errs = append(errs, removeGroups(filepath.Join(m.Path, cgroupParent, id)))
 		}
 		// This fails as long as another node has containers.
-		_ = unix.Rmdir(filepath.Join(m.path, cgroupParent))
+		_ = unix.Rmdir(filepath.Join(m.Path, cgroupParent))
 	}
 	return errors.Join(errs...)
 }
@@ -125,7 +102,7 @@ func (n Node) removeStrays() error {
 	errs := []error{
 		removeFiles(logs, func(path string) bool {
 			to, err := os.Readlink(path)
-			return err == nil && within(to, n.Dir)
+			return err == nil && sweep.Within(to, n.Dir)
 		}),
 		removeFiles(results, func(path string) bool {
 			data, err := os.ReadFile(path)
@@ -151,33 +128,4 @@ func removeFiles(dir string, mine func(path string) bool) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// mount is one line of /proc/self/mountinfo, proc_pid_mountinfo(5).
-type mount struct {
-	path, kind string
-}
-
-func mountInfo() ([]mount, error) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, fmt.Errorf("listing mounts: %w", err)
-	}
-	return parseMounts(string(data)), nil
-}
-
-// parseMounts reads mount points and kinds. Blanks and backslashes in a path
-// are written as three octal digits.
-func parseMounts(info string) []mount {
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	var mounts []mount
-	for line := range strings.Lines(info) {
-		before, after, found := strings.Cut(line, " - ")
-		fields, kind := strings.Fields(before), strings.Fields(after)
-		if !found || len(fields) < 5 || len(kind) < 1 {
-			continue
-		}
-		mounts = append(mounts, mount{unescape.Replace(fields[4]), kind[0]})
-	}
-	return mounts
 }

@@ -3,6 +3,7 @@ package noderuntime
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,6 +16,9 @@ import (
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
 	"github.com/bellwether-lb/bellwether/e2e/images"
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
+	"github.com/bellwether-lb/bellwether/e2e/internal/sysctl"
+	"github.com/bellwether-lb/bellwether/e2e/internal/testlock"
 )
 
 // cluster is one node, with etcd and an API server in its own namespace: the
@@ -30,15 +34,7 @@ type cluster struct {
 // startCluster makes a namespace with a control plane in it, and a node that
 // has not been started.
 func startCluster(t *testing.T) *cluster {
-	if testing.Short() {
-		t.Skip("-short: runs a whole node")
-	}
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("a node needs root, and CI must not leave it out")
-		}
-		t.Skip("NOT TESTED: a node needs root")
-	}
+	testlock.Machine(t)
 	dir, err := os.MkdirTemp("", "noderuntime-")
 	if err != nil {
 		t.Fatal(err)
@@ -100,28 +96,38 @@ func (c *cluster) pack(t *testing.T, dir string) {
 	}
 }
 
-// keepTunables puts the machine's settings back at the end of the test.
+// keepTunables puts the machine's settings back at the end of the test, by the
+// same records as labs that are up beside it.
 func keepTunables(t *testing.T) {
 	t.Helper()
-	for _, key := range Tunables() {
-		path := filepath.Join("/proc/sys", key)
-		was, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := os.WriteFile(path, was, 0o644); err != nil {
-				t.Error(err)
-			}
-		})
+	const dir = "/run/bellwether-lab/test-noderuntime"
+	if err := sysctl.Restore(t.Context(), dir); err != nil { // of a test that was killed
+		t.Fatal(err)
 	}
+	if err := sweep.Own(dir); err != nil {
+		t.Fatal(err)
+	}
+	wants := map[string]int{}
+	for _, key := range Tunables() {
+		wants[key] = 0
+	}
+	if err := sysctl.Raise(t.Context(), dir, wants); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if err := errors.Join(sysctl.Restore(ctx, dir), sweep.Remove(dir)); err != nil {
+			t.Error(err)
+		}
+		_ = os.Remove(filepath.Dir(dir)) // fails while there are labs
+	})
 }
 
 // makeNetNS is a namespace with the node's addresses on one end of a veth pair
 // whose other end is in there too.
 func makeNetNS(t *testing.T) string {
 	t.Helper()
-	name := fmt.Sprintf("bw-noderuntime-%d", os.Getpid())
+	name := fmt.Sprintf("bwtest-%d", os.Getpid())
 	ip := func(args ...string) {
 		t.Helper()
 		if said, err := exec.Command("ip", args...).CombinedOutput(); err != nil {

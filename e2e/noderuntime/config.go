@@ -79,7 +79,7 @@ func (n Node) kubeletConfig() ([]byte, error) {
 		"kind":                     "KubeletConfiguration",
 		"containerRuntimeEndpoint": "unix://" + n.socket(),
 		"podCIDR":                  strings.Join(podNets, ","),
-		"podLogsDir":               n.podLogs(),
+		"podLogsDir":               n.PodLogs(),
 		"volumePluginDir":          filepath.Join(n.Dir, "volume-plugins"),
 		// The lab has no DNS: pods get an empty resolv.conf.
 		"resolvConf":   "",

@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
 )
 
 // Kill ends every process of the node at once, as a loss of power does: the
@@ -21,69 +21,47 @@ func (n Node) Kill() error {
 	if err := n.checkFolders(); err != nil {
 		return fmt.Errorf("killing a node: %w", err)
 	}
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		pids, err := n.processes()
+	containers, err := n.containers()
+	if err != nil {
+		return fmt.Errorf("node %s: looking for its containers: %w", n.Name, err)
+	}
+	// A daemon may have made one since: the second look finds what the first
+	// has not, with nobody left to make more.
+	for range 2 {
+		if err := sweep.Kill(n.owner(containers), n.isDaemon); err != nil {
+			return fmt.Errorf("node %s: ending its processes: %w", n.Name, err)
+		}
+		later, err := n.containers()
 		if err != nil {
-			return fmt.Errorf("node %s: looking for its processes: %w", n.Name, err)
+			return fmt.Errorf("node %s: looking for its containers: %w", n.Name, err)
 		}
-		if len(pids) == 0 {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("node %s: processes %v survive being killed", n.Name, pids)
-		}
-		for _, pid := range pids {
-			// ESRCH: it ended between the look and the kill.
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("node %s: killing process %d: %w", n.Name, pid, err)
-			}
-		}
+		containers = append(containers, later...)
+	}
+	return nil
+}
+
+// owner tells the node's processes from others: they are its programs, or are in
+// a container's cgroup, also when its shim is dead. What descends from those is
+// the node's too. A process is spared unless something says that it is.
+func (n Node) owner(containers []string) func(pid int) bool {
+	return func(pid int) bool {
+		_, ours := n.program(pid)
+		return ours || confined(pid, containers)
 	}
 }
 
-// processes are the node's, in the order in which to kill them. A process is
-// the node's when it is one of its programs, or is in a container's cgroup (also
-// when its shim is dead), or descends from one that is.
+func (n Node) isDaemon(pid int) bool {
+	program, ours := n.program(pid)
+	return ours && (program == n.Programs.Kubelet || program == n.Programs.Containerd)
+}
+
+// processes are the node's.
 func (n Node) processes() ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
 	containers, err := n.containers()
 	if err != nil {
 		return nil, err
 	}
-	children := map[int][]int{}
-	var daemons, rest []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		// One that ended meanwhile is no longer of interest.
-		parent, alive := parentOf(pid)
-		if !alive {
-			continue
-		}
-		children[parent] = append(children[parent], pid)
-		// A process is spared unless something says that it is the node's.
-		program, ours := n.program(pid)
-		switch {
-		case ours && (program == n.Programs.Kubelet || program == n.Programs.Containerd):
-			daemons = append(daemons, pid)
-		case ours || confined(pid, containers):
-			rest = append(rest, pid)
-		}
-	}
-	found := append(daemons, rest...)
-	for i := 0; i < len(found); i++ {
-		for _, child := range children[found[i]] {
-			if !slices.Contains(found, child) {
-				found = append(found, child)
-			}
-		}
-	}
-	return slices.DeleteFunc(found, func(pid int) bool { return pid == 1 || pid == os.Getpid() }), nil
+	return sweep.PIDs(n.owner(containers))
 }
 
 // program is the executable that a process runs, and whether it is one of the
@@ -111,7 +89,7 @@ func (n Node) program(pid int) (path string, ours bool) {
 		if !isFlag {
 			value = string(arg)
 		}
-		if within(value, n.Dir) || within(value, n.RunDir) {
+		if sweep.Within(value, n.Dir) || sweep.Within(value, n.RunDir) {
 			return exe, true
 		}
 	}
@@ -126,9 +104,13 @@ func (n Node) containers() ([]string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	// A folder that is called otherwise names no container of anybody's.
+	known := regexp.MustCompile(`^[0-9a-f]{64}$`)
 	var ids []string
 	for _, b := range bundles {
-		ids = append(ids, b.Name())
+		if b.IsDir() && known.MatchString(b.Name()) {
+			ids = append(ids, b.Name())
+		}
 	}
 	return ids, nil
 }
@@ -156,26 +138,4 @@ func confined(pid int, containers []string) bool {
 		}
 	}
 	return false
-}
-
-// parentOf is a process's parent, and whether the process is more than an entry
-// that waits to be reaped.
-func parentOf(pid int) (parent int, alive bool) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, false
-	}
-	// After the program's name, which may hold anything: state and parent.
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
-		return 0, false
-	}
-	parent, err = strconv.Atoi(fields[1])
-	return parent, err == nil
-}
-
-// within reports whether path is dir or lies below it. Nothing lies within the
-// empty path.
-func within(path, dir string) bool {
-	return dir != "" && (path == dir || strings.HasPrefix(path, dir+"/"))
 }

@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
 )
 
 // Node describes one node. The value alone is enough to find all that belongs
@@ -75,7 +77,12 @@ func (n Node) Write() error {
 	if err := n.check(); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
-	for _, dir := range []string{n.Dir, n.RunDir, n.cniConf(), n.podLogs(), n.kubeletRoot()} {
+	for _, dir := range []string{n.Dir, n.RunDir} {
+		if err := sweep.Own(dir); err != nil {
+			return fmt.Errorf("node %s: making its folders: %w", n.Name, err)
+		}
+	}
+	for _, dir := range []string{n.cniConf(), n.PodLogs(), n.kubeletRoot()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("node %s: making its folders: %w", n.Name, err)
 		}
@@ -186,10 +193,12 @@ func Tunables() []string {
 	}
 }
 
+// PodLogs holds the logs of the node's pods, a folder for each.
+func (n Node) PodLogs() string { return filepath.Join(n.Dir, "pods") }
+
 func (n Node) containerdFile() string { return filepath.Join(n.Dir, "containerd.toml") }
 func (n Node) kubeletFile() string    { return filepath.Join(n.Dir, "kubelet.json") }
 func (n Node) kubeletRoot() string    { return filepath.Join(n.Dir, "kubelet") }
-func (n Node) podLogs() string        { return filepath.Join(n.Dir, "pods") }
 func (n Node) cniConf() string        { return filepath.Join(n.Dir, "cni", "conf") }
 func (n Node) socket() string         { return filepath.Join(n.RunDir, "containerd.sock") }
 func (n Node) containerdRun() string  { return filepath.Join(n.RunDir, "containerd") }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellwether-lb/bellwether/e2e/internal/sweep"
 )
 
 // pods are one like most and one like the speaker, each with what hardened
@@ -208,17 +210,31 @@ func (c *cluster) crash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ours := func(pid int) bool {
+		_, ours := c.node.program(pid)
+		return ours
+	}
 	for _, pid := range pids {
-		if _, ours := c.node.program(pid); ours {
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
+		p, err := sweep.Read(pid)
+		if err != nil || !ours(pid) {
+			continue
 		}
+		held, err := sweep.Hold(pid, p.Born, ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := held.Signal(unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		held.Close()
 	}
-	time.Sleep(100 * time.Millisecond)
-	if left, err := c.node.processes(); err != nil || len(left) != 4 {
-		t.Errorf("found %v, %v; want the two pods' two containers each", left, err)
-	}
+	await(t, "the containers to be alone", func() error {
+		left, err := c.node.processes()
+		if err == nil && len(left) != 4 {
+			err = fmt.Errorf("found %v; want the two pods' two containers each", left)
+		}
+		return err
+	})
 }
 
 // traces is what betrays the node on this machine: processes, mounts, the
@@ -245,14 +261,14 @@ func traces(t *testing.T, n Node, containers []string) string {
 		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		fmt.Fprintf(&b, "process %d %q\n", pid, args)
 	}
-	mounts, err := mountInfo()
+	mounts, err := sweep.Mounts()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range mounts {
 		for _, id := range containers {
-			group := filepath.Join(m.path, cgroupParent, id)
-			if _, err := os.Stat(group); err == nil && strings.HasPrefix(m.kind, "cgroup") {
+			group := filepath.Join(m.Path, cgroupParent, id)
+			if _, err := os.Stat(group); err == nil && strings.HasPrefix(m.Kind, "cgroup") {
 				fmt.Fprintln(&b, "cgroup", group)
 			}
 		}
@@ -330,24 +346,6 @@ func TestFoldersOfTheWholeMachineAreRefused(t *testing.T) {
 				t.Errorf("Dir %q and RunDir %q are accepted", n.Dir, n.RunDir)
 			}
 		}
-	}
-	if within("/anything", "") || within("", "") {
-		t.Error("something lies within the empty path")
-	}
-}
-
-func TestWithin(t *testing.T) {
-	for path, want := range map[string]bool{"/a/b": true, "/a/b/c": true, "/a/bc": false, "/a": false} {
-		if within(path, "/a/b") != want {
-			t.Errorf("within(%s) is %t", path, !want)
-		}
-	}
-}
-
-func TestParseMounts(t *testing.T) {
-	got := parseMounts("36 35 98:0 /mnt1 /mnt\\040two rw,noatime master:1 - ext3 /dev/root rw\nnonsense\n5 1 0:9 / /x rw - cgroup2 none rw\n")
-	if len(got) != 2 || got[0] != (mount{"/mnt two", "ext3"}) || got[1] != (mount{"/x", "cgroup2"}) {
-		t.Errorf("got %v", got)
 	}
 }
 

@@ -3,13 +3,13 @@ package probe
 import (
 	"context"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/bellwether-lb/bellwether/e2e/lab"
+	"github.com/bellwether-lb/bellwether/e2e/labtest"
 )
 
 // running runs probes until the function that it returns is called.
@@ -30,28 +30,8 @@ func running(t *testing.T, runs ...func(context.Context) error) (stop func()) {
 	}
 }
 
-func upLab(t *testing.T) *lab.Lab {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the probes' tests need root, and CI must not leave them out")
-		}
-		t.Skip("NOT TESTED: the probes' tests need root")
-	}
-	l, err := lab.Up(t.Context(), lab.Options{Name: "tprobe", Nodes: 2, Light: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Down(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
-}
-
 func TestProbesOnTheLab(t *testing.T) {
-	l := upLab(t)
+	l := labtest.Up(t, lab.Options{Name: "tprobe", Nodes: 2, Light: true})
 	t.Run("asked, answered, and silent without power", func(t *testing.T) { testGap(t, l) })
 	t.Run("two machines with one address", func(t *testing.T) { testDoubles(t, l) })
 	t.Run("announcements", func(t *testing.T) { testAnnouncements(t, l) })
