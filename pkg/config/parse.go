@@ -107,6 +107,7 @@ func (p *parser) pool(wire v1beta1.IPAddressPool) Pool {
 }
 
 func (p *parser) addresses(wire v1beta1.IPAddressPool) *netipx.IPSet {
+	before := len(p.problems)
 	var b netipx.IPSetBuilder
 	for _, entry := range wire.Spec.Addresses {
 		r, err := ParseRange(string(entry))
@@ -129,7 +130,7 @@ func (p *parser) addresses(wire v1beta1.IPAddressPool) *netipx.IPSet {
 		p.problem(KindIPAddressPool, wire.Name, ReasonInvalidAddresses, "addresses: %v", err)
 		return &netipx.IPSet{}
 	}
-	if len(set.Ranges()) == 0 {
+	if len(set.Ranges()) == 0 && len(p.problems) == before {
 		p.problem(KindIPAddressPool, wire.Name, ReasonNoAddresses, "no address is left to give: excludedAddresses holds all of addresses; add addresses or exclude fewer")
 	}
 	return set
