@@ -22,6 +22,11 @@ func ParseRange(s string) (netipx.IPRange, error) {
 			return netipx.IPRange{}, fmt.Errorf("%q cannot be given to Services: %s is a loopback, link-local, multicast or unspecified address; use unicast addresses that your network routes", s, end)
 		}
 	}
+	for _, p := range neverGiven() {
+		if r.Overlaps(netipx.RangeOfPrefix(p)) {
+			return netipx.IPRange{}, fmt.Errorf("%q holds %s, which no Service can have: write one range below it and one above", s, p)
+		}
+	}
 	return r, nil
 }
 
@@ -54,6 +59,18 @@ func parseEnds(s, first, last string) (netipx.IPRange, error) {
 		return netipx.IPRange{}, fmt.Errorf("%q runs backwards: write %s-%s", s, to, from)
 	}
 	return netipx.IPRangeFrom(from, to), nil
+}
+
+// neverGiven are the networks that a range may lie around without an end in them: loopback, link-local, multicast, and IPv4
+// addresses in IPv6 clothes.
+func neverGiven() []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8),
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254}), 16),
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4),
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96),
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80}), 10),
+	}
 }
 
 // assignable reports whether a host can be reached by the address at all.
