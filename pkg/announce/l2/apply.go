@@ -138,8 +138,11 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 		// conflict is not decided here.
 		if v.defended.IsZero() || now.Sub(v.defended) >= a.timings.Defend {
 			v.defended = now
-			a.log.Info("another station claims an address that is announced here", "address", c.addr,
-				"link", c.line.link.Name, "station", c.by)
+			if v.rival != c.by { // said once, however long it goes on
+				v.rival = c.by
+				a.log.Info("another station claims an address that is announced here", "address", c.addr,
+					"link", c.line.link.Name, "station", c.by)
+			}
 			v.line.later.at(v, now.Add(-ahead))
 		}
 	case queued, gone: // a claim from before it was dropped or re-created

@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"net/netip"
 	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
 // phase is where a voice is in its life.
@@ -27,7 +29,8 @@ type voice struct {
 	said     int       // announcements made
 	due      time.Time // live: the next announcement; yielding: the bound
 	defended time.Time
-	index    int // in the schedule, or -1
+	rival    cluster.MAC // the last station that it was defended against
+	index    int         // in the schedule, or -1
 }
 
 // answers reports whether questions for the voice's address are answered.

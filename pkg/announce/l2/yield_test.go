@@ -3,6 +3,7 @@ package l2
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +205,9 @@ func TestDefenceIsRateLimited(t *testing.T) {
 				t.Errorf("%s was defended %d times in 10 s", a, n)
 			}
 			answers(t, seg, a, ourMAC)
+			if n := strings.Count(s.logged.String(), otherMAC.String()); n != 1 {
+				t.Errorf("logged %d times", n)
+			}
 			if n := s.counters.of(cluster.FamilyOf(a)).Claims.Load(); n != 1000 {
 				t.Errorf("%d claims counted", n)
 			}
