@@ -50,6 +50,7 @@ func TestARP(t *testing.T) {
 		{name: "request in the name of one of ours for another of ours", frame: arpPacket(reqOp, castMAC, otherMAC, addr("192.0.2.11"), zeroMAC, vip4), claimed: addr("192.0.2.11"), answered: true},
 		{name: "announced by another link of ours", frame: arpPacket(reqOp, castMAC, secondLink, vip4, zeroMAC, vip4)},
 		{name: "our own frame comes back", frame: arpPacket(reqOp, castMAC, ourMAC, vip4, zeroMAC, vip4)},
+		{name: "our own question comes back", frame: arpPacket(reqOp, castMAC, ourMAC, host, zeroMAC, vip4)},
 		{name: "claim of an address that is not ours", frame: arpPacket(reqOp, castMAC, otherMAC, foreign, zeroMAC, foreign)},
 		{name: "RFC 1812 3.3.2: broadcast sender", frame: arpPacket(reqOp, castMAC, castMAC, host, zeroMAC, vip4), malformed: true},
 		{name: "multicast sender", frame: arpPacket(reqOp, castMAC, mac("01:00:5e:00:00:01"), host, zeroMAC, vip4), malformed: true},

@@ -2,7 +2,9 @@ package l2
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -117,24 +119,35 @@ func TestGroups(t *testing.T) {
 	setReal(t, s, announce.L2Plan{})
 	eventually(t, "no group left", func() bool { return count() == 0 })
 
-	// Without IPv6 on the link the NIC is told instead, and solicitations are answered all the same.
-	node.sysctl(t, "ipv6/conf/lan0/disable_ipv6", "1")
+	// Where IPv6 is disabled on the link, and where there is none because its MTU is too small, solicitations are answered all
+	// the same; in the latter case the NIC is told instead.
 	sw.ip(t, "link set br0 type bridge mcast_snooping 0")
-	setReal(t, s, onLAN(t, node, false, real6))
-	if got := node.proc(t, "dev_mcast"); !strings.Contains(got, "3333ff0a0b0c") {
-		t.Errorf("the NIC does not let the group in:\n%s", got)
+	inFilter := func(memberships int) bool {
+		return regexp.MustCompile(fmt.Sprintf(`lan0 +%d +0 +3333ff0a0b0c`, memberships)).MatchString(node.proc(t, "dev_mcast"))
 	}
-	client.ip(t, "neigh flush all")
-	client.poke(t, real6)
-	eventually(t, "resolved without IPv6 on the node", func() bool {
-		state, _ := client.neighbour(t, real6)
-		return state == netlink.NUD_REACHABLE
-	})
-	// With IPv6 back, the next Set reports the group.
-	node.sysctl(t, "ipv6/conf/lan0/disable_ipv6", "0")
-	setReal(t, s, onLAN(t, node, false, real6))
-	if got := node.proc(t, "igmp6"); !strings.Contains(got, "ff0200000000000000000001ff0a0b0c") {
-		t.Errorf("the group is not joined after IPv6 came back:\n%s", got)
+	for _, without := range []struct{ off, on func() }{
+		{func() { node.sysctl(t, "ipv6/conf/lan0/disable_ipv6", "1") }, func() { node.sysctl(t, "ipv6/conf/lan0/disable_ipv6", "0") }},
+		{func() { node.ip(t, "link set lan0 mtu 1200") }, func() { node.ip(t, "link set lan0 mtu 1500") }},
+	} {
+		without.off()
+		setReal(t, s, onLAN(t, node, false, real6))
+		if !inFilter(1) {
+			t.Errorf("the NIC does not let the group in:\n%s", node.proc(t, "dev_mcast"))
+		}
+		client.ip(t, "neigh flush all")
+		client.poke(t, real6)
+		eventually(t, "resolved without IPv6 on the node", func() bool {
+			state, _ := client.neighbour(t, real6)
+			return state == netlink.NUD_REACHABLE
+		})
+		// With IPv6 back, the next Set reports the group, and leaves the NIC's filter to the kernel.
+		without.on()
+		setReal(t, s, onLAN(t, node, false, real6))
+		if got := node.proc(t, "igmp6"); !strings.Contains(got, "ff0200000000000000000001ff0a0b0c") || !inFilter(1) {
+			t.Errorf("after IPv6 came back:\n%s\n%s", got, node.proc(t, "dev_mcast"))
+		}
+		setReal(t, s, announce.L2Plan{})
+		eventually(t, "the group is left", func() bool { return !strings.Contains(node.proc(t, "dev_mcast"), "3333ff0a0b0c") })
 	}
 }
 
@@ -150,32 +163,37 @@ func TestGroupSocketsDoNotPileUp(t *testing.T) {
 	}
 	defer func() { _ = port.Close() }()
 	sockets := func() int { return len(port.(hostPort).groups.sockets) }
-	window := func(from, n int) {
+	window := func(from, n, step int) {
 		t.Helper()
 		var addrs []netip.Addr
-		for i := from; i < from+n; i++ {
+		for i := from; i < from+n*step; i += step {
 			addrs = append(addrs, netip.AddrFrom16([16]byte{0x20, 0x01, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}))
 		}
 		if err := port.Groups(solicitedNodes(addrs)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	window(0, 1000)
+	window(0, 1000, 1)
 	before := sockets()
 	if before < 2 {
 		t.Fatalf("%d sockets: the test has lost its point", before)
 	}
+	window(0, 500, 2)
+	window(0, 1000, 2) // as many as before: half of them old, in all sockets
+	if got := sockets(); got != before {
+		t.Errorf("%d sockets for as many groups as filled %d before", got, before)
+	}
 	for from := 50; from <= 5000; from += 50 {
-		window(from, 1000)
+		window(from, 1000, 1)
 	}
 	if got := sockets(); got > before+1 {
 		t.Errorf("%d sockets after 5,000 other groups, %d before", got, before)
 	}
-	window(0, 1)
+	window(0, 1, 1)
 	if got := sockets(); got != 1 {
 		t.Errorf("%d sockets for one group", got)
 	}
-	window(0, 0)
+	window(0, 0, 1)
 	if got := sockets(); got != 0 {
 		t.Errorf("%d sockets for no group", got)
 	}
