@@ -191,6 +191,11 @@ func TestBurst(t *testing.T) {
 		t.Errorf("published again without a change: %+v", l)
 	case <-time.After(300 * time.Millisecond):
 	}
+	// Sorted by name, whatever the order they were made in.
+	ns.do(t, func() error {
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lan1"}, PeerName: "veth8"})
+	})
+	await(t, published, "lan1 and lan2", func(l []cluster.Link) bool { return len(l) == 2 && l[0].Name == "lan1" && l[1].Name == "lan2" })
 	t.Logf("%d changes, published %d times", 6*rounds, n)
 }
 
