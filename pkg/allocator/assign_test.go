@@ -1,0 +1,306 @@
+package allocator
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/config"
+)
+
+type poolOption func(*v1beta1.IPAddressPool)
+
+// pool makes an IPAddressPool of addresses that are written with spaces between.
+func pool(name, addresses string, options ...poolOption) v1beta1.IPAddressPool {
+	p := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(time.Unix(1, 0))}}
+	for a := range strings.FieldsSeq(addresses) {
+		p.Spec.Addresses = append(p.Spec.Addresses, v1beta1.AddressRange(a))
+	}
+	for _, o := range options {
+		o(&p)
+	}
+	return p
+}
+
+func manual(p *v1beta1.IPAddressPool)       { p.Spec.AutoAssign = new(false) }
+func avoidsBuggy(p *v1beta1.IPAddressPool)  { p.Spec.AvoidBuggyIPs = true }
+func sharesAcross(p *v1beta1.IPAddressPool) { p.Spec.Sharing = v1beta1.SharingAcrossNamespaces }
+func deleted(p *v1beta1.IPAddressPool)      { p.DeletionTimestamp = new(metav1.Now()) }
+
+func allocation(p *v1beta1.IPAddressPool) *v1beta1.ServiceAllocation {
+	if p.Spec.ServiceAllocation == nil {
+		p.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{}
+	}
+	return p.Spec.ServiceAllocation
+}
+
+func priority(n int32) poolOption {
+	return func(p *v1beta1.IPAddressPool) { allocation(p).Priority = &n }
+}
+
+func onlyFor(namespace string) poolOption {
+	return func(p *v1beta1.IPAddressPool) { allocation(p).Namespaces = []string{namespace} }
+}
+
+type option func(*cluster.Service)
+
+// service makes an IPv4 Service in the namespace "ns" unless its name has one: "other/web".
+func service(name string, options ...option) cluster.Service {
+	namespace, short, found := strings.Cut(name, "/")
+	if !found {
+		namespace, short = "ns", name
+	}
+	s := cluster.Service{Key: cluster.Key{Namespace: namespace, Name: short}, Families: []cluster.Family{cluster.IPv4},
+		Ports: []cluster.Port{{Protocol: "TCP", Number: 80}}}
+	for _, o := range options {
+		o(&s)
+	}
+	return s
+}
+
+func v6(s *cluster.Service)     { s.Families = []cluster.Family{cluster.IPv6} }
+func dual(s *cluster.Service)   { s.Families = []cluster.Family{cluster.IPv4, cluster.IPv6} }
+func both(s *cluster.Service)   { dual(s); s.AllFamilies = true }
+func local(s *cluster.Service)  { s.TrafficPolicy = cluster.TrafficLocal }
+func broken(s *cluster.Service) { s.RequestError = "load-balancer-ips: \"x\" is not an IP address" }
+
+func port(n uint16) option {
+	return func(s *cluster.Service) { s.Ports = []cluster.Port{{Protocol: "TCP", Number: n}} }
+}
+func udp(n uint16) option {
+	return func(s *cluster.Service) { s.Ports = []cluster.Port{{Protocol: "UDP", Number: n}} }
+}
+func key(k string) option       { return func(s *cluster.Service) { s.SharingKey = k } }
+func endpoints(l string) option { return func(s *cluster.Service) { s.Selector = l } }
+func wantPool(p string) option  { return func(s *cluster.Service) { s.WantPool = p } }
+func created(at int64) option   { return func(s *cluster.Service) { s.Created = at } }
+func want(a ...string) option   { return func(s *cluster.Service) { s.WantAddrs = parseAll(a) } }
+func held(from string, a ...string) option {
+	return func(s *cluster.Service) {
+		s.Held = parseAll(a)
+		s.HeldFrom = slices.Repeat([]string{from}, len(a))
+	}
+}
+
+func parseAll(texts []string) []netip.Addr {
+	var out []netip.Addr
+	for _, t := range texts {
+		out = append(out, netip.MustParseAddr(t))
+	}
+	return out
+}
+
+// row is a sentence about what Services get: for each of them "addresses from pools: Reason", as render says it.
+type row struct {
+	says     string
+	pools    []v1beta1.IPAddressPool
+	services []cluster.Service
+	want     []string
+}
+
+func render(o Outcome) string {
+	var words []string
+	for _, a := range o.Addrs {
+		words = append(words, a.String())
+	}
+	if len(o.Pools) > 0 {
+		words = append(words, "from", strings.Join(slices.Compact(slices.Clone(o.Pools)), "+"))
+	}
+	if o.Reason != Allocated || len(o.Addrs) == 0 {
+		words = append(words, string(o.Reason))
+	}
+	return strings.Join(words, " ")
+}
+
+func check(t *testing.T, rows []row) {
+	t.Helper()
+	for _, r := range rows {
+		t.Run(r.says, func(t *testing.T) {
+			c, _ := config.Parse(config.Objects{Pools: r.pools})
+			got := Assign(c, r.services)
+			var rendered []string
+			for _, s := range r.services {
+				rendered = append(rendered, render(got.Services[s.Key]))
+			}
+			if diff := cmp.Diff(r.want, rendered); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+type (
+	objects = []v1beta1.IPAddressPool
+	these   = []cluster.Service
+)
+
+func TestWhichPoolAndAddress(t *testing.T) {
+	check(t, []row{
+		{"the lowest free address is given", objects{pool("p", "192.0.2.1-192.0.2.3")},
+			these{service("a", held("p", "192.0.2.1")), service("b")}, []string{"192.0.2.1 from p", "192.0.2.2 from p"}},
+		{"who waits longest is served first", objects{pool("p", "192.0.2.1")},
+			these{service("a", created(2)), service("b", created(1))}, []string{"Exhausted", "192.0.2.1 from p"}},
+		{"of two that wait as long the first by name", objects{pool("p", "192.0.2.1")},
+			these{service("b"), service("a")}, []string{"Exhausted", "192.0.2.1 from p"}},
+		{"open pools are tried by name", objects{pool("b", "192.0.2.1"), pool("a", "192.0.2.9")},
+			these{service("s"), service("t")}, []string{"192.0.2.9 from a", "192.0.2.1 from b"}},
+		{"a pool with a priority goes before one without", objects{pool("a", "192.0.2.1"), pool("b", "192.0.2.9", priority(50))},
+			these{service("s")}, []string{"192.0.2.9 from b"}},
+		{"the lower priority goes first", objects{pool("a", "192.0.2.1", priority(2)), pool("b", "192.0.2.9", priority(1))},
+			these{service("s")}, []string{"192.0.2.9 from b"}},
+		{"a pool for the namespace goes before an open one", objects{pool("a", "192.0.2.1"), pool("b", "192.0.2.9", onlyFor("ns"))},
+			these{service("s")}, []string{"192.0.2.9 from b"}},
+		{"a pool for another namespace gives nothing", objects{pool("b", "192.0.2.9", onlyFor("other"))},
+			these{service("s")}, []string{"NoEligiblePool"}},
+		{"a pool that is not for automatic assignment gives nothing", objects{pool("p", "192.0.2.1", manual)},
+			these{service("s")}, []string{"NoEligiblePool"}},
+		{"but gives to who asks for it", objects{pool("p", "192.0.2.1", manual)},
+			these{service("s", wantPool("p"))}, []string{"192.0.2.1 from p"}},
+		{"or for one of its addresses", objects{pool("p", "192.0.2.1-192.0.2.2", manual)},
+			these{service("s", want("192.0.2.2"))}, []string{"192.0.2.2 from p"}},
+		{"a pool that is being deleted gives nothing", objects{pool("p", "192.0.2.1", deleted)},
+			these{service("s")}, []string{"NoEligiblePool"}},
+		{".0 and .255 are skipped where the pool says so", objects{pool("p", "192.0.2.0 192.0.2.255 192.0.3.0-192.0.3.1", avoidsBuggy)},
+			these{service("s"), service("t")}, []string{"192.0.3.1 from p", "Exhausted"}},
+		{"unless asked for by name", objects{pool("p", "192.0.2.0/24", avoidsBuggy)},
+			these{service("s", want("192.0.2.255"))}, []string{"192.0.2.255 from p"}},
+		{"an IPv6 address may end in anything", objects{pool("p", "2001:db8::/120", avoidsBuggy)},
+			these{service("s", v6)}, []string{"2001:db8:: from p"}},
+		{"there is no pool", nil, these{service("s")}, []string{"NoPool"}},
+		{"there is no pool of that family", objects{pool("p", "192.0.2.1")}, these{service("s", v6)}, []string{"NoEligiblePool"}},
+		{"excluded addresses are never given", objects{pool("p", "192.0.2.0/30", func(p *v1beta1.IPAddressPool) {
+			p.Spec.ExcludedAddresses = []v1beta1.AddressRange{"192.0.2.0-192.0.2.2"}
+		})}, these{service("s"), service("t")}, []string{"192.0.2.3 from p", "Exhausted"}},
+	})
+}
+
+func TestWhatIsAskedFor(t *testing.T) {
+	check(t, []row{
+		{"an address that is free", objects{pool("p", "192.0.2.0/29")}, these{service("s", want("192.0.2.5"))}, []string{"192.0.2.5 from p"}},
+		{"an address that another holds", objects{pool("p", "192.0.2.0/29")},
+			these{service("s", want("192.0.2.5")), service("t", held("p", "192.0.2.5"))}, []string{"ShareConflict", "192.0.2.5 from p"}},
+		{"an address that no pool has", objects{pool("p", "192.0.2.0/29")}, these{service("s", want("198.51.100.1"))}, []string{"AddressNotInPool"}},
+		{"an address of another pool than the one asked for", objects{pool("p", "192.0.2.0/29"), pool("q", "198.51.100.1")},
+			these{service("s", want("198.51.100.1"), wantPool("p"))}, []string{"AddressNotInPool"}},
+		{"an address of a pool for others", objects{pool("p", "192.0.2.0/29", onlyFor("other"))}, these{service("s", want("192.0.2.5"))}, []string{"PoolNotAllowed"}},
+		{"an address of a pool that is going", objects{pool("p", "192.0.2.0/29", deleted)}, these{service("s", want("192.0.2.5"))}, []string{"PoolNotAllowed"}},
+		{"an address of a family that the Service does not have", objects{pool("p", "192.0.2.0/29 2001:db8::1")},
+			these{service("s", want("2001:db8::1"))}, []string{"FamilyMismatch"}},
+		{"a pool that does not exist", objects{pool("p", "192.0.2.1")}, these{service("s", wantPool("x"))}, []string{"PoolNotFound"}},
+		{"a pool for others", objects{pool("p", "192.0.2.1", onlyFor("other"))}, these{service("s", wantPool("p"))}, []string{"PoolNotAllowed"}},
+		{"a pool that is full, though another is not", objects{pool("p", "192.0.2.1"), pool("q", "198.51.100.1")},
+			these{service("s", held("p", "192.0.2.1")), service("t", wantPool("p"))}, []string{"192.0.2.1 from p", "Exhausted"}},
+		{"a pool without that family", objects{pool("p", "192.0.2.1"), pool("q", "2001:db8::1")},
+			these{service("s", v6, wantPool("p"))}, []string{"NoEligiblePool"}},
+		{"what cannot be understood", objects{pool("p", "192.0.2.1")}, these{service("s", broken)}, []string{"InvalidRequest"}},
+		{"what cannot be understood takes nothing away", objects{pool("p", "192.0.2.1")},
+			these{service("s", broken, held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p InvalidRequest"}},
+		{"another address than the one held: a move", objects{pool("p", "192.0.2.0/29")},
+			these{service("s", held("p", "192.0.2.1"), want("192.0.2.5"))}, []string{"192.0.2.5 from p"}},
+		{"another pool than the one held from: a move", objects{pool("p", "192.0.2.1"), pool("q", "198.51.100.1")},
+			these{service("s", held("p", "192.0.2.1"), wantPool("q"))}, []string{"198.51.100.1 from q"}},
+		{"a move that cannot be made takes nothing away", objects{pool("p", "192.0.2.0/29")},
+			these{service("s", held("p", "192.0.2.1"), want("192.0.2.5")), service("t", held("p", "192.0.2.5"))},
+			[]string{"192.0.2.1 from p ShareConflict", "192.0.2.5 from p"}},
+		{"moves that wait for one another are made in one pass", objects{pool("p", "192.0.2.1-192.0.2.3")},
+			these{service("a", held("p", "192.0.2.1"), want("192.0.2.2")), service("b", held("p", "192.0.2.2"), want("192.0.2.3")), service("c", want("192.0.2.1"))},
+			[]string{"192.0.2.2 from p", "192.0.2.3 from p", "192.0.2.1 from p"}},
+	})
+}
+
+func TestWhatIsHeldIsKept(t *testing.T) {
+	check(t, []row{
+		{"though a pool of higher priority has come", objects{pool("p", "192.0.2.1"), pool("q", "198.51.100.1", priority(1))},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p"}},
+		{"though its pool has gone", objects{pool("q", "198.51.100.1")},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"though its pool has shrunk", objects{pool("p", "192.0.2.2")},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"though its pool is for others now", objects{pool("p", "192.0.2.1", onlyFor("other"))},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"though its pool is on its way out", objects{pool("p", "192.0.2.1", deleted)},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p"}},
+		{"though every pool has gone", nil, these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"unless the Service gave up the family", objects{pool("p", "192.0.2.1 2001:db8::1")},
+			these{service("s", v6, held("p", "192.0.2.1"))}, []string{"2001:db8::1 from p"}},
+		{"by the elder, where two hold one by mistake", objects{pool("p", "192.0.2.1-192.0.2.2")},
+			these{service("a", created(2), held("p", "192.0.2.1")), service("b", created(1), held("p", "192.0.2.1"))},
+			[]string{"192.0.2.2 from p", "192.0.2.1 from p"}},
+	})
+}
+
+func TestDualStack(t *testing.T) {
+	one := objects{pool("p", "192.0.2.1 2001:db8::1")}
+	two := objects{pool("p4", "192.0.2.1"), pool("p6", "2001:db8::1")}
+	check(t, []row{
+		{"both from one pool", one, these{service("s", both)}, []string{"192.0.2.1 2001:db8::1 from p"}},
+		{"one from each of two", two, these{service("s", both)}, []string{"192.0.2.1 2001:db8::1 from p4+p6"}},
+		{"one pool is better than two, though it is later by name", objects{pool("a", "192.0.2.9"), pool("z", "192.0.2.1 2001:db8::1")},
+			these{service("s", both)}, []string{"192.0.2.1 2001:db8::1 from z"}},
+		{"require: both or nothing", objects{pool("p", "192.0.2.1")}, these{service("s", both)}, []string{"NoEligiblePool"}},
+		{"require: nothing is taken while the other family is full", one,
+			these{service("a", v6, held("p", "2001:db8::1")), service("s", both), service("t")}, []string{"2001:db8::1 from p", "Exhausted", "192.0.2.1 from p"}},
+		{"require: what is held is kept though the other is not to be had", objects{pool("p", "192.0.2.1")},
+			these{service("s", both, held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p NoEligiblePool"}},
+		{"prefer: one is better than nothing", objects{pool("p", "192.0.2.1")}, these{service("s", dual)}, []string{"192.0.2.1 from p NoEligiblePool"}},
+		{"prefer: the second is gained when it can be had", one, these{service("s", dual, held("p", "192.0.2.1"))}, []string{"192.0.2.1 2001:db8::1 from p"}},
+		{"one address asked for, the other found", one, these{service("s", both, want("2001:db8::1"))}, []string{"192.0.2.1 2001:db8::1 from p"}},
+		{"both asked for", two, these{service("s", both, want("2001:db8::1", "192.0.2.1"))}, []string{"192.0.2.1 2001:db8::1 from p4+p6"}},
+		{"IPv4 comes first whatever the Service says", one,
+			these{service("s", func(s *cluster.Service) { s.Families = []cluster.Family{cluster.IPv6, cluster.IPv4} })}, []string{"192.0.2.1 2001:db8::1 from p"}},
+	})
+}
+
+func TestSharing(t *testing.T) {
+	p := objects{pool("p", "192.0.2.1-192.0.2.2")}
+	across := objects{pool("p", "192.0.2.1-192.0.2.2", sharesAcross)}
+	together, apart := []string{"192.0.2.1 from p", "192.0.2.1 from p"}, []string{"192.0.2.1 from p", "192.0.2.2 from p"}
+	check(t, []row{
+		{"one key, other ports", p, these{service("a", key("k")), service("b", key("k"), port(443))}, together},
+		{"one key, one port, other protocols", p, these{service("a", key("k"), port(53)), service("b", key("k"), udp(53))}, together},
+		{"one key, one port", p, these{service("a", key("k")), service("b", key("k"))}, apart},
+		{"other keys", p, these{service("a", key("k")), service("b", key("l"), port(443))}, apart},
+		{"no key", p, these{service("a"), service("b", port(443))}, apart},
+		{"other namespaces", p, these{service("x/a", key("k")), service("y/b", key("k"), port(443))}, apart},
+		{"other namespaces where the pool allows it", across, these{service("x/a", key("k")), service("y/b", key("k"), port(443))}, together},
+		{"Cluster and Local", p, these{service("a", key("k")), service("b", key("k"), port(443), local)}, apart},
+		{"Local with the same endpoints", p,
+			these{service("a", key("k"), local, endpoints("app=x")), service("b", key("k"), port(443), local, endpoints("app=x"))}, together},
+		{"Local with other endpoints", p,
+			these{service("a", key("k"), local, endpoints("app=x")), service("b", key("k"), port(443), local, endpoints("app=y"))}, apart},
+		{"Local in other namespaces", across,
+			these{service("x/a", key("k"), local, endpoints("app=x")), service("y/b", key("k"), port(443), local, endpoints("app=x"))}, apart},
+		{"a third must agree with both", p, these{service("a", key("k")), service("b", key("k"), port(443)), service("c", key("k"), port(443))},
+			[]string{"192.0.2.1 from p", "192.0.2.1 from p", "192.0.2.2 from p"}},
+		{"an address to share comes before a free one", objects{pool("a", "192.0.2.9"), pool("p", "192.0.2.1")},
+			these{service("a", key("k"), held("p", "192.0.2.1")), service("b", key("k"), port(443))}, together},
+		{"an address asked for, that can be shared", p, these{service("a", key("k")), service("b", key("k"), port(443), want("192.0.2.1"))}, together},
+		{"who changes its key moves out, and the elder stays", p,
+			these{service("a", key("k"), held("p", "192.0.2.1")), service("b", key("l"), port(443), held("p", "192.0.2.1"))}, apart},
+	})
+}
+
+func TestUsage(t *testing.T) {
+	c, _ := config.Parse(config.Objects{Pools: objects{
+		pool("p", "192.0.2.0/30 2001:db8::/64"), pool("half", "2001:db8:1::/65"), pool("q", "198.51.100.1")}})
+	got := Assign(c, these{
+		service("a", key("k")), service("b", key("k"), port(443)), service("c", dual), service("d", held("q", "203.0.113.1")),
+	}).Pools
+	want := map[string]PoolUsage{
+		"p":    {V4: Usage{4, 2, 2}, V6: Usage{math.MaxInt64, 1, math.MaxInt64 - 1}, Services: 3},
+		"half": {V6: Usage{math.MaxInt64, 0, math.MaxInt64}},
+		// d holds what q gave before it shrank: it still uses q, and none of its addresses
+		"q": {V4: Usage{1, 0, 1}, Services: 1},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
