@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"time"
@@ -58,19 +59,26 @@ func gains(a, b cluster.Member) bool {
 	if b.Ready && !a.Ready || a.Leaving && !b.Leaving {
 		return true
 	}
-	return slices.ContainsFunc(b.Links, func(l cluster.Link) bool { return l.Up && !slices.ContainsFunc(a.Links, same(l)) })
+	return slices.ContainsFunc(b.Links, func(l cluster.Link) bool { return l.Up && !reflect.DeepEqual(known(a, l), l) })
 }
 
 // withoutGains is b as far as a had it.
 func withoutGains(a, b cluster.Member) cluster.Member {
 	out := cluster.Member{Ready: b.Ready && a.Ready, Leaving: b.Leaving || a.Leaving}
 	for _, l := range b.Links {
-		l.Up = l.Up && slices.ContainsFunc(a.Links, same(l))
-		out.Links = append(out.Links, l)
+		out.Links = append(out.Links, known(a, l))
 	}
 	return out
 }
 
-func same(l cluster.Link) func(cluster.Link) bool {
-	return func(o cluster.Link) bool { return reflect.DeepEqual(o, l) }
+// known is a link as far as m had it. A link that gets another address stays up with those that it had: the announcer ends
+// everything on a link that is down.
+func known(m cluster.Member, l cluster.Link) cluster.Link {
+	i := slices.IndexFunc(m.Links, func(o cluster.Link) bool { return o.Up && o.Name == l.Name && o.Index == l.Index && o.MAC == l.MAC })
+	if i < 0 {
+		l.Up = false
+		return l
+	}
+	l.Prefixes = slices.DeleteFunc(slices.Clone(l.Prefixes), func(p netip.Prefix) bool { return !slices.Contains(m.Links[i].Prefixes, p) })
+	return l
 }
