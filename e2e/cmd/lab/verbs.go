@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bellwether-lb/bellwether/e2e/components"
 	"github.com/bellwether-lb/bellwether/e2e/lab"
 )
 
@@ -28,6 +29,7 @@ usage: lab [--name LAB] VERB ...
   power-off NODE          power loss: link dead, every process of the node killed at once
   power-on NODE           the node boots again
   load-images FILE.tar... give every node these container images (full mode)
+  deps                    install the Debian packages that the lab and the tests need
 
 WHERE is node-1, node-2 ..., client, router, control or switch.
 LAB tells labs on one machine apart; $BELLWETHER_LAB, else "lab", when it is not given.
@@ -52,6 +54,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	verbs := map[string]func(context.Context, []string) error{
 		"up": p.up, "down": p.down, "status": p.status, "kubectl": p.kubectl, "exec": p.exec,
 		"tcpdump": p.tcpdump, "power-off": p.powerOff, "power-on": p.powerOn, "load-images": p.loadImages,
+		"deps": p.deps,
 	}
 	verb := flags.Arg(0)
 	switch do, ok := verbs[verb]; {
@@ -266,4 +269,9 @@ func (p *program) loadImages(ctx context.Context, args []string) error {
 		return errors.New("name at least one image tarball")
 	}
 	return l.LoadImages(ctx, args...)
+}
+
+// deps installs packages, or names those that are missing.
+func (p *program) deps(ctx context.Context, _ []string) error {
+	return components.InstallPackages(ctx, p.out, components.FullPackages())
 }

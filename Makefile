@@ -1,0 +1,64 @@
+# Bellwether. `make demo` shows it, `make test` proves it; both install what they need.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CONTROLLER_GEN := go tool -modfile=tools/gen/go.mod controller-gen
+LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
+LAB := go run -C e2e ./cmd/lab
+IMAGE_ARCHES ?= amd64,arm64
+FUZZTIME ?= 60s
+
+help: ## show what can be made
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: deps ## bring a real Kubernetes up here and watch Bellwether work
+	@go run -C e2e ./cmd/demo
+
+demo-down: ## take the demo down
+	@go run -C e2e ./cmd/demo -down
+
+test: deps check unit e2e ## everything that must pass
+
+deps: ## install the Debian packages that tests and the lab need
+	@$(LAB) deps
+
+check: check-generate lint ## generated files are current, and the linters are content
+
+unit: ## unit, property, virtual-time and veth tests
+	@hack/run "unit tests" go test -race -timeout 15m ./...
+
+e2e: ## the lab's own tests and the scenarios, on a real Kubernetes
+	@cd e2e && ../hack/run "lab and scenarios" go test -p 1 -count 1 -timeout 30m ./...
+
+lint: ## golangci-lint, in both modules
+	@hack/run "linters" $(LINT) run ./...
+	@cd e2e && ../hack/run "linters of e2e" $(LINT) run ./...
+
+generate: ## write CRDs and deep-copy functions from the types
+	@$(CONTROLLER_GEN) object crd paths=./api/... output:crd:dir=config/crd
+
+check-generate: ## fail when generated files are not current
+	@hack/check-generate $(CONTROLLER_GEN)
+
+images: ## pack the container images into dist/images, without Docker
+	@go run -C e2e ./cmd/images --out "$(CURDIR)/dist/images" --arch "$(IMAGE_ARCHES)" controller speaker
+
+build: ## build the programs into bin/
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./controller ./speaker
+
+bench: deps ## measure: passes over 10,000 Services, and failover on the lab
+	@go test -run '^$$' -bench . ./pkg/... | grep -v '^ok\|no test files'
+	@go run -C e2e ./cmd/bench
+
+fuzz: ## fuzz every parser, FUZZTIME each
+	@hack/fuzz "$(FUZZTIME)"
+
+lab: ## run the lab's command: make lab ARGS="exec client -- curl -s http://198.18.0.200/"
+	@$(LAB) -name demo $(ARGS)
+
+kubectl: ## kubectl in the demo: make kubectl ARGS="get services -A"
+	@$(LAB) -name demo kubectl $(ARGS)
+
+.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build bench fuzz lab kubectl
