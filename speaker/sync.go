@@ -53,7 +53,8 @@ type speaker struct {
 	metrics  *metrics
 	server   *obs.Server
 
-	leaving atomic.Bool
+	standing atomic.Bool // may own addresses, as this node sees itself
+	leaving  atomic.Bool
 	yielded atomic.Bool // the plan of a leaving speaker has been carried out
 	seen    atomic.Pointer[announce.View]
 	planned atomic.Pointer[announce.Plan]
@@ -69,8 +70,20 @@ func (s *speaker) synced() bool {
 	return s.services.Synced() && s.nodes.Synced() && s.slices.Synced() && s.pools.Synced() && s.advs.Synced()
 }
 
-// ready says why this speaker may not own addresses yet.
+// ready says why this speaker does not own addresses yet. It is ready a little after it could be, when the others know:
+// a rollout that waits for it moves nothing twice.
 func (s *speaker) ready() error {
+	if err := s.able(); err != nil {
+		return err
+	}
+	if !s.standing.Load() {
+		return errors.New("the other speakers are being told that this one is here")
+	}
+	return nil
+}
+
+// able says why this speaker could not own addresses.
+func (s *speaker) able() error {
 	switch {
 	case !s.synced():
 		return errors.New("the first lists from the API server are not complete")
@@ -108,11 +121,12 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 
 // takeStance tells the others how this node stands, and works out how it sees itself.
 func (s *speaker) takeStance() time.Duration {
-	now := cluster.Member{Ready: s.ready() == nil, Leaving: s.leaving.Load(), Links: *s.ownLinks.Load()}
+	now := cluster.Member{Ready: s.able() == nil, Leaving: s.leaving.Load(), Links: *s.ownLinks.Load()}
 	tell, again := s.stance.take(now, time.Now())
 	if tell {
 		s.members.State(s.stance.told)
 	}
+	s.standing.Store(s.stance.own.Ready)
 	return again
 }
 
