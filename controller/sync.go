@@ -21,10 +21,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
-type (
-	serviceRecord = kube.Record[kube.Service]
-	poolRecord    = kube.Record[v1beta1.IPAddressPool]
-)
+type serviceRecord = kube.Record[kube.Service]
 
 // syncer is the controller's one loop: it takes a snapshot of the world, assigns, and writes what differs. Its fields below
 // the line are the loop goroutine's alone.

@@ -65,7 +65,10 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 	s.metrics = newMetrics(registry, s)
 	s.server = &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan, "have": func() any { return s.l2.Have() }}}
-	return s, s.watch(client, o)
+	if err := s.watch(client, o); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // watch prepares the informers.

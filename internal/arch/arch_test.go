@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -89,10 +90,8 @@ func importFaults(pkg listed) []string {
 
 func importFault(r room, path string) string {
 	if ours, is := strings.CutPrefix(path, module); is {
-		for _, may := range r.ours {
-			if ours == may {
-				return ""
-			}
+		if slices.Contains(r.ours, ours) {
+			return ""
 		}
 		return "imports go strictly down, as the floor plan says; hand the value over in the room above"
 	}

@@ -52,9 +52,9 @@ func (s *Server) Run(ctx context.Context) error {
 		debug.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, _ *http.Request) { s.dump(w, dump()) })
 	}
 	failed := make(chan error, 2)
-	stops := []func(){s.serve(s.Addr, public, failed)}
+	stops := []func(){s.serve(ctx, s.Addr, public, failed)}
 	if s.DebugAddr != "" {
-		stops = append(stops, s.serve(s.DebugAddr, debug, failed))
+		stops = append(stops, s.serve(ctx, s.DebugAddr, debug, failed))
 	}
 	defer func() {
 		for _, stop := range stops {
@@ -79,10 +79,10 @@ func (s *Server) dump(w http.ResponseWriter, value any) {
 }
 
 // serve starts to answer and returns how to stop.
-func (s *Server) serve(addr string, h http.Handler, failed chan<- error) (stop func()) {
+func (s *Server) serve(ctx context.Context, addr string, h http.Handler, failed chan<- error) (stop func()) {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
-		listener, err := net.Listen("tcp", addr)
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if err != nil {
 			failed <- fmt.Errorf("listening on %s (is the port taken? change it by flag): %w", addr, err)
 			return

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -80,6 +79,6 @@ func spans(pools []Pool) []span {
 			all = append(all, span{from: r.From(), to: r.To(), pool: i})
 		}
 	}
-	slices.SortFunc(all, func(a, b span) int { return netip.Addr.Compare(a.from, b.from) })
+	slices.SortFunc(all, func(a, b span) int { return a.from.Compare(b.from) })
 	return all
 }

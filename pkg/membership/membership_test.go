@@ -3,7 +3,6 @@ package membership
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -15,7 +14,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // speaker is one member on loopback.
 type speaker struct {
