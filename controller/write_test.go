@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/allocator"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/config"
+)
+
+func conflict() error {
+	return apierrors.NewConflict(schema.GroupResource{Resource: "services"}, "web", nil)
+}
+func notFound() error {
+	return apierrors.NewNotFound(schema.GroupResource{Resource: "services"}, "web")
+}
+
+func newWritingDesk() *desk {
+	d := newDesk()
+	d.overlay, d.metrics = kube.NewOverlay(), newMetrics(prometheus.NewRegistry())
+	d.writer = newWriter(nil, reconcile.NewPoke())
+	d.convert = kube.ServiceConverter(kube.DefaultLoadBalancerClass)
+	return d
+}
+
+func TestAWriteThatFailsIsTriedAgainLaterAndLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // time stands still
+		d := newWritingDesk()
+		var waits []time.Duration
+		for range 12 {
+			d.settle(written{before: d.record, err: errors.New("no")})
+			waits = append(waits, d.writer.wait(d.record, time.Now()))
+		}
+		if !slices.IsSorted(waits) || waits[0] != 100*time.Millisecond || waits[11] != 15*time.Second {
+			t.Errorf("waits %v, want 100 ms at first and 15 s in the end", waits)
+		}
+		newer := *d.record
+		newer.ResourceVersion = "11"
+		if wait := d.writer.wait(&newer, time.Now()); wait != 0 {
+			t.Errorf("waits %v though somebody changed the Service meanwhile", wait)
+		}
+		if d.overlay.Writing(d.record.Value.Key) {
+			t.Error("a write that failed counts as under way")
+		}
+	})
+}
+
+func TestAConflictWaitsForTheNextVersion(t *testing.T) {
+	d := newWritingDesk()
+	d.settle(written{before: d.record, err: conflict()})
+	if wait := d.writer.wait(d.record, time.Now()); wait == 0 {
+		t.Error("the same version is written again at once")
+	}
+}
+
+func TestAServiceThatHasGoneIsForgotten(t *testing.T) {
+	d := newWritingDesk()
+	d.settle(written{before: d.record, err: errors.New("no")})
+	d.overlay.Begin(d.record, ips("192.0.2.1"), nil)
+	d.settle(written{before: d.record, err: notFound()})
+	if len(d.writer.retries) > 0 || d.overlay.Writing(d.record.Value.Key) {
+		t.Errorf("remembers %v, writing %t", d.writer.retries, d.overlay.Writing(d.record.Value.Key))
+	}
+}
+
+func TestASuccessEndsTheWaiting(t *testing.T) {
+	d := newWritingDesk()
+	d.events = kube.NewRecorder(&kube.Client{}, "test", "")
+	d.settle(written{before: d.record, err: errors.New("no")})
+	wire := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "u1", ResourceVersion: "11"}}
+	d.settle(written{before: d.record, service: wire})
+	if wait := d.writer.wait(d.record, time.Now()); wait != 0 {
+		t.Errorf("waits %v after a success", wait)
+	}
+}
+
+func TestOnlyTheAPIServersOwnRefusalIsAnAnswer(t *testing.T) {
+	if !kube.Answered(conflict()) || kube.Answered(errors.New("connection reset")) {
+		t.Error("a conflict is an answer, a broken connection is none")
+	}
+}
+
+func TestTheSlotsBoundTheWritesUnderWay(t *testing.T) {
+	w := newWriter(nil, reconcile.NewPoke())
+	for range writesAtOnce {
+		w.slots <- struct{}{}
+	}
+	if w.start(t.Context(), newDesk().record, kube.ServiceStatus{}) {
+		t.Error("a write began though all slots are taken")
+	}
+}
+
+// two Services in one world: the first moves away from the address that the second shall have.
+func TestAnAddressIsNotGivenOnBeforeItHasBeenGivenBack(t *testing.T) {
+	pool := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
+	pool.Spec.Addresses = []v1beta1.AddressRange{"192.0.2.1-192.0.2.2"}
+	c, _ := config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{pool}})
+	record := func(name string, change func(*kube.Service)) *serviceRecord {
+		r := &serviceRecord{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+		r.Value.Key, r.Value.Wanted, r.Value.Families = cluster.Key{Namespace: "ns", Name: name}, true, []cluster.Family{cluster.IPv4}
+		change(&r.Value)
+		return r
+	}
+	mover := record("a", func(v *kube.Service) { holds("p", "192.0.2.1")(v); v.WantAddrs = ips("192.0.2.2") })
+	waiter := record("b", func(v *kube.Service) { v.WantAddrs = ips("192.0.2.1") })
+	world := &snapshot{Config: c, Services: []cluster.Service{mover.Value.Service, waiter.Value.Service}}
+	world.Assignments = allocator.Assign(c, world.Services)
+	if got := world.Assignments.Services[waiter.Value.Key].Addrs; !slices.Equal(got, ips("192.0.2.1")) {
+		t.Fatalf("the waiting Service is assigned %v", got)
+	}
+	departing := leaving([]*serviceRecord{mover, waiter}, world)
+	if !departing.blocks(ips("192.0.2.1")[0], waiter) || departing.blocks(ips("192.0.2.2")[0], mover) {
+		t.Errorf("the waiting Service must wait, and the other must not: %v", departing)
+	}
+}
+
+func TestWhatIsRememberedOfServicesThatAreGoneIsDropped(t *testing.T) {
+	d := newWritingDesk()
+	gone := cluster.Key{Namespace: "ns", Name: "gone"}
+	d.writer.retries[gone] = retry{}
+	d.silent = map[cluster.Key]time.Time{gone: {}, d.record.Value.Key: {}}
+	d.forget(d.world())
+	if len(d.writer.retries) != 0 || len(d.silent) != 1 {
+		t.Errorf("remembers %v and %v", d.writer.retries, d.silent)
+	}
+}
+
+func TestConditionsOfPools(t *testing.T) {
+	younger := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "z"}}
+	younger.Spec.Addresses = []v1beta1.AddressRange{"192.0.2.0/30", "203.0.113.1"}
+	bad := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "bad"}}
+	bad.Spec.Addresses = []v1beta1.AddressRange{"192.0.2.64/30", "web"}
+	good := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
+	good.Spec.Addresses, good.Spec.Advertise = []v1beta1.AddressRange{"192.0.2.0/29"}, []v1beta1.Protocol{v1beta1.ProtocolL2}
+	full := allocator.PoolUsage{V4: allocator.Usage{Total: 8, Assigned: 8}}
+	free := allocator.PoolUsage{V4: allocator.Usage{Total: 8, Available: 8}}
+	s := &syncer{log: slog.New(slog.DiscardHandler)}
+	s.config, s.problems = config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{younger, bad, good}})
+	for _, c := range []struct {
+		says  string
+		wire  v1beta1.IPAddressPool
+		usage allocator.PoolUsage
+		want  []string
+	}{
+		{"one that is fine", good, free, []string{"Accepted=True", "Ready=True", "Exhausted=False", "Overlaps=False", "Advertised=True"}},
+		{"one that is full", good, full, []string{"Accepted=True", "Ready=True", "Exhausted=True", "Overlaps=False", "Advertised=True"}},
+		{"one that overlaps an elder", younger, free, []string{"Accepted=True", "Ready=True", "Exhausted=False", "Overlaps=True", "Advertised=False"}},
+		{"one with an entry that cannot be read", bad, free, []string{"Accepted=False", "Ready=False", "Exhausted=False", "Overlaps=False", "Advertised=False"}},
+	} {
+		t.Run(c.says, func(t *testing.T) {
+			var got []string
+			for _, condition := range s.poolConditions(c.wire, c.usage) {
+				got = append(got, condition.Type+"="+string(condition.Status))
+				if condition.Reason == "" || condition.Message == "" {
+					t.Errorf("%s has no reason or no sentence", condition.Type)
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v\nwant %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAPoolInUseIsHeldByAFinalizer(t *testing.T) {
+	for _, c := range []struct {
+		has    []string
+		wanted bool
+		want   []string
+	}{
+		{nil, true, []string{FinalizerInUse}},
+		{[]string{"x"}, true, []string{"x", FinalizerInUse}},
+		{[]string{"x", FinalizerInUse}, true, []string{"x", FinalizerInUse}},
+		{[]string{"x", FinalizerInUse}, false, []string{"x"}},
+		{[]string{"x"}, false, []string{"x"}},
+	} {
+		if got := withFinalizer(c.has, c.wanted); !slices.Equal(got, c.want) {
+			t.Errorf("%v, wanted %t: got %v, want %v", c.has, c.wanted, got, c.want)
+		}
+	}
+}
