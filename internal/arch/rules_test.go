@@ -49,7 +49,7 @@ func TestEveryBrokenImportRuleIsNamed(t *testing.T) {
 }
 
 func TestARoomThatIsNotOnThePlanIsNamed(t *testing.T) {
-	check(t, importFaults(listed{ImportPath: module + "internal/depspin"}), "no room of the floor plan")
+	check(t, importFaults(listed{ImportPath: module + "internal/misc"}), "no room of the floor plan")
 	check(t, importFaults(listed{ImportPath: module + "pkg/util"}), "no room of the floor plan")
 }
 
