@@ -205,7 +205,6 @@ func (a *Announcer) openSlot(l *line, f cluster.Family, now time.Time) {
 		a.log.Info("link can be used again", "link", l.link.Name, "family", f.String())
 	}
 	s.port, s.err, s.opened = port, nil, now
-	l.regroup = l.regroup || f == cluster.IPv6
 	r := &reader{port: port, line: l, family: f, owned: &l.owned, counters: a.counters.of(f), born: a.born,
 		claims: a.claims, missed: &a.missed, deaths: a.deaths, quit: a.quit}
 	a.tasks.Go(r.run)

@@ -68,6 +68,16 @@ func TestYield(t *testing.T) {
 				}
 				answers(t, seg, a)
 			},
+			"says nothing any more": func(t *testing.T, s *speaker, seg *lan) {
+				s.set(t, say(a))
+				s.set(t, yield(a)) // amid the burst
+				mark := seg.rewind()
+				time.Sleep(2900 * time.Millisecond)
+				answers(t, seg, a, ourMAC)
+				if n := len(seg.announcements(mark, a, ourMAC)); n != 0 {
+					t.Errorf("announced %d times while yielding", n)
+				}
+			},
 			"is bounded": func(t *testing.T, s *speaker, seg *lan) {
 				s.set(t, say(a))
 				s.set(t, yield(a))
