@@ -138,10 +138,10 @@ func TestNothingIsBelievedBeforeTheOthersHaveHadTimeToKnowIt(t *testing.T) {
 			if tell, _ := s.take(now, at); tell {
 				history = append(history, said{at, can(s.told)})
 			}
-			has, told, real := can(s.own), can(s.told), can(now)
+			has, told, is := can(s.own), can(s.told), can(now)
 			for what := range has {
-				if !told[what] || !real[what] {
-					t.Fatalf("seed %d: believes in %s, which is told %t and so %t", seed, what, told[what], real[what])
+				if !told[what] || !is[what] {
+					t.Fatalf("seed %d: believes in %s, which is told %t and so %t", seed, what, told[what], is[what])
 				}
 				for i := len(history) - 1; i >= 0 && !had[what]; i-- {
 					if !history[i].can[what] {

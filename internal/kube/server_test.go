@@ -90,7 +90,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func reply(w http.ResponseWriter, object any, err error) {
 	w.Header().Set("Content-Type", "application/json")
-	if status, failed := err.(apierrors.APIStatus); failed { //nolint:errorlint // made above, never wrapped
+	if status, failed := err.(apierrors.APIStatus); failed {
 		refusal := status.Status()
 		refusal.APIVersion, refusal.Kind = "v1", "Status"
 		w.WriteHeader(int(refusal.Code))
