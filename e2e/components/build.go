@@ -71,7 +71,7 @@ func (c Component) ensure(ctx context.Context, out io.Writer, source, root strin
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }() // the next build of it tries again
 	if err := c.build(ctx, out, p, tmp); err != nil {
 		return "", err
 	}
@@ -184,7 +184,7 @@ func Program(ctx context.Context, pkg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }() // the next build of it tries again
 	name := filepath.Base(pkg)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", tmp+"/"+name, pkg)
 	cmd.Dir = filepath.Dir(source)
@@ -221,10 +221,10 @@ func lock(ctx context.Context, out io.Writer, path, what string) (unlock func(),
 	for said := false; ; said = true {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return func() { f.Close() }, nil
+			return func() { _ = f.Close() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			f.Close()
+			_ = f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		if !said {
@@ -232,7 +232,7 @@ func lock(ctx context.Context, out io.Writer, path, what string) (unlock func(),
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
+			_ = f.Close()
 			return nil, ctx.Err()
 		case <-time.After(200 * time.Millisecond):
 		}

@@ -133,7 +133,7 @@ func required(gomod, module string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the pinned version of %s: %w", module, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for s := bufio.NewScanner(f); s.Scan(); {
 		fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(s.Text()), "require "))
 		if len(fields) >= 2 && fields[0] == module && strings.Count(fields[1], ".") >= 2 {

@@ -48,7 +48,7 @@ type Backend struct {
 	Addrs []netip.Addr // the pod's
 }
 
-// place is the backend's namespace, by the name that commands take.
+// Place is the backend's namespace, by the name that commands take.
 func (b *Backend) Place() string { return "backend-" + strconv.Itoa(b.Index) }
 
 // AddBackend starts a backend and makes its Pod object Running and Ready; the

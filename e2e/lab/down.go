@@ -21,7 +21,7 @@ func (l *Lab) Down(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	return l.down()
+	return l.down(ctx)
 }
 
 // Down takes down the lab of that name, whatever state it is in. No such lab is
@@ -39,7 +39,9 @@ func Down(ctx context.Context, name string) error {
 }
 
 // down needs only the lab's name. The caller holds the lock.
-func (l *Lab) down() error {
+func (l *Lab) down(ctx context.Context) error {
+	// Clearing up goes on when whoever asked for it is interrupted.
+	ctx = context.WithoutCancel(ctx)
 	// All that follows is found by the name, and by what lies below these folders.
 	if err := checkName(l.opts.Name); err != nil {
 		return err
@@ -55,7 +57,7 @@ func (l *Lab) down() error {
 	}
 	// Before the folder that holds the record. It must not keep the rest from
 	// being cleared up.
-	restored := sysctl.Restore(context.Background(), l.dir)
+	restored := sysctl.Restore(ctx, l.dir)
 	namespaces, err := filepath.Glob(filepath.Join(nsDir, nsPrefix(l.opts.Name)+"*"))
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func TestLabWithoutNameHasNothing(t *testing.T) {
 		if pids, err := l.members("node-1"); err == nil || len(pids) > 0 {
 			t.Errorf("lab %q has processes %v on node-1, %v", name, pids, err)
 		}
-		for what, do := range map[string]func() error{"kill all": l.killAll, "down": l.down} {
+		for what, do := range map[string]func() error{"kill all": l.killAll, "down": func() error { return l.down(t.Context()) }} {
 			if err := do(); err == nil {
 				t.Errorf("%s of lab %q: no error", what, name)
 			}
@@ -43,7 +43,7 @@ func TestLabWithoutNameHasNothing(t *testing.T) {
 		}
 	}
 	l.dir = "/run"
-	if err := l.down(); err == nil {
+	if err := l.down(t.Context()); err == nil {
 		t.Error("a lab that is kept in /run is taken down")
 	}
 }

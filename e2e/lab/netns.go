@@ -53,7 +53,7 @@ func InNetNS(path string, f func() error) error {
 		if err != nil {
 			return fmt.Errorf("open network namespace %s: %w", path, err)
 		}
-		defer ns.Close()
+		defer func() { _ = ns.Close() }()
 		if err := netns.Set(ns); err != nil {
 			return fmt.Errorf("enter network namespace %s: %w", path, err)
 		}
@@ -117,7 +117,7 @@ func dialer(path string) func(ctx context.Context, network, addr string) (net.Co
 
 // setSysctl writes a value below /proc/sys of the calling thread's namespace.
 func setSysctl(key, value string) error {
-	if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0o644); err != nil {
+	if err := os.WriteFile("/proc/sys/"+key, []byte(value), 0o644); err != nil {
 		return fmt.Errorf("set sysctl %s to %s: %w", key, value, err)
 	}
 	return nil

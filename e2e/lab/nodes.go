@@ -158,7 +158,7 @@ func (l *Lab) waitKubeProxy(ctx context.Context, n Node) error {
 		if !p.Alive() {
 			return giveUp(fmt.Errorf("it ended; its last lines:\n%s", p.LogTail(15)))
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (l *Lab) waitKubeProxy(ctx context.Context, n Node) error {
 		if err != nil {
 			return err
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		if resp.StatusCode != http.StatusOK {
 			return fmt.Errorf("it says %s", resp.Status)
 		}

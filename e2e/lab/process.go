@@ -53,15 +53,23 @@ func (l *Lab) mark(where string) string { return markVar + "=" + l.opts.Name + "
 // Command returns a command that runs inside a place's network namespace. It
 // is the caller's: it is not recorded, but power-off and down end it.
 func (l *Lab) Command(where string, args ...string) *exec.Cmd {
-	return l.CommandContext(context.Background(), where, args...)
+	//nolint:noctx // what is started with it outlives whoever starts it
+	return l.stamp(exec.Command("nsenter", l.enter(where, args)...), where)
 }
 
 // CommandContext is Command with a context that kills the process when done.
 func (l *Lab) CommandContext(ctx context.Context, where string, args ...string) *exec.Cmd {
-	// nsenter and not "ip netns exec": the latter remounts /sys and hides the
-	// cgroup mounts. nsenter replaces itself, so the PID is the program's own.
-	full := append([]string{"--net=" + l.NetNS(where), "--"}, args...)
-	cmd := exec.CommandContext(ctx, "nsenter", full...)
+	return l.stamp(exec.CommandContext(ctx, "nsenter", l.enter(where, args)...), where)
+}
+
+// enter gives the arguments of an nsenter that runs a command in a place. It is
+// nsenter and not "ip netns exec": the latter remounts /sys and hides the cgroup
+// mounts. nsenter replaces itself, so the PID is the program's own.
+func (l *Lab) enter(where string, args []string) []string {
+	return append([]string{"--net=" + l.NetNS(where), "--"}, args...)
+}
+
+func (l *Lab) stamp(cmd *exec.Cmd, where string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), l.mark(where))
 	return cmd
 }
@@ -97,7 +105,7 @@ func (p *Process) start(l *Lab) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the process has its own handle
 	cmd := l.Command(p.Where, p.Spec.Args...)
 	cmd.Env = append(cmd.Env, p.Spec.Env...)
 	cmd.Dir = p.Spec.Dir
@@ -132,7 +140,10 @@ func (l *Lab) Process(where, name string) (*Process, error) {
 	if p.Where != where || p.Spec.Name != name {
 		return nil, fmt.Errorf("the record of %s in %s is of something else", name, where)
 	}
-	return p, p.bind(l)
+	if err := p.bind(l); err != nil {
+		return nil, fmt.Errorf("read the record of %s in %s: %w", name, where, err)
+	}
+	return p, nil
 }
 
 // bind ties the process to its lab: what its record says is not enough to

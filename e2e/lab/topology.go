@@ -125,7 +125,7 @@ func (l *Lab) plug(from, to, port string, mac net.HardwareAddr) error {
 	if err != nil {
 		return fmt.Errorf("open namespace of %s: %w", to, err)
 	}
-	defer peer.Close()
+	defer func() { _ = peer.Close() }()
 	err = InNetNS(l.NetNS(from), func() error {
 		veth := &netlink.Veth{
 			LinkAttrs: netlink.LinkAttrs{Name: port},

@@ -39,14 +39,14 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil || up {
 		return l, err
 	}
-	if err := l.down(); err != nil {
+	if err := l.down(ctx); err != nil {
 		return nil, fmt.Errorf("clear what an earlier lab %s left: %w", o.Name, err)
 	}
 	if err := l.make(ctx); err != nil {
 		if context.Cause(ctx) != nil {
 			fmt.Fprintln(o.Log, "interrupted; taking down what was made")
 		}
-		return nil, errors.Join(fmt.Errorf("bring lab %s up: %w", o.Name, err), l.down())
+		return nil, errors.Join(fmt.Errorf("bring lab %s up: %w", o.Name, err), l.down(ctx))
 	}
 	return l, nil
 }
@@ -72,7 +72,8 @@ func (l *Lab) existing(ctx context.Context) (bool, error) {
 	if errors.Is(err, ErrNoLab) {
 		return false, nil
 	}
-	if err != nil || !rec.Ready {
+	unfinished := err != nil || !rec.Ready
+	if unfinished {
 		fmt.Fprintf(l.opts.Log, "lab %s was left unfinished; making it anew\n", l.opts.Name)
 		return false, nil
 	}

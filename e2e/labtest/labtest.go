@@ -74,6 +74,7 @@ func keepLogs(t testing.TB, l *lab.Lab) {
 		t.Errorf("keep the logs: %v", err)
 		return
 	}
+	//nolint:usetesting // it outlives the test
 	dir, err := os.MkdirTemp(root, strings.ReplaceAll(t.Name(), "/", ".")+"-")
 	if err == nil {
 		err = l.CopyLogs(dir)

@@ -84,7 +84,7 @@ func (n Node) program(pid int) (path string, ours bool) {
 	if err != nil {
 		return "", false
 	}
-	for _, arg := range bytes.Split(args, []byte{0}) {
+	for arg := range bytes.SplitSeq(args, []byte{0}) {
 		_, value, isFlag := strings.Cut(string(arg), "=")
 		if !isFlag {
 			value = string(arg)

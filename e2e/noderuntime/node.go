@@ -136,7 +136,7 @@ func (n Node) check() error {
 		return fmt.Errorf("RunDir %s is longer than %d bytes", n.RunDir, maxRunDir)
 	}
 	if n.Name == "" || n.PauseImage == "" || len(n.Addrs) == 0 || len(n.PodNets) == 0 {
-		return errors.New("Name, PauseImage, Addrs and PodNets must not be empty")
+		return errors.New("one of Name, PauseImage, Addrs and PodNets is empty")
 	}
 	return nil
 }

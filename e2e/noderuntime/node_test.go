@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -182,7 +183,7 @@ func (c *cluster) checkPrivileges(t *testing.T) {
 				t.Errorf("hostNetwork %t: %s is %s, want %s", host, key, strings.Fields(values)[0], w)
 			}
 		}
-		seen[fmt.Sprint(host)] = true
+		seen[strconv.FormatBool(host)] = true
 	}
 	if len(seen) != 2 {
 		t.Errorf("found the processes of %d pods among %v, want 2", len(seen), pids)
@@ -298,7 +299,7 @@ func (c *cluster) awaitAnswer(t *testing.T, url string) string {
 	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: c.node.dial}}
 	var last error
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}

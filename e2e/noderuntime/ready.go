@@ -28,7 +28,7 @@ func (n Node) containerdReady(ctx context.Context) error {
 func (n Node) kubeletReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10248/healthz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10248/healthz", http.NoBody)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}

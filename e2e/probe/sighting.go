@@ -143,6 +143,7 @@ func decode(frame []byte, at time.Time) (Sighting, bool) {
 		s, ok = decodeARP(f.Payload)
 	case ethernet.EtherTypeIPv6:
 		s, ok = decodeNA(f.Payload, f.Source)
+	default: // says nothing about an address
 	}
 	if from := f.Source.String(); from != s.MAC {
 		s.From = from

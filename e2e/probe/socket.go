@@ -85,7 +85,7 @@ func onlyNA() ([]bpf.RawInstruction, error) {
 func (t *tap) close() {
 	for _, c := range []*packet.Conn{t.arp, t.ipv6} {
 		if c != nil {
-			c.Close()
+			_ = c.Close()
 		}
 	}
 }

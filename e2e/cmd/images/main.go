@@ -20,8 +20,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
@@ -55,7 +56,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	builder := images.Builder{Repo: *repo, Version: *version, Created: created}
 	for _, s := range specs {
-		for _, arch := range strings.Split(*arches, ",") {
+		for arch := range strings.SplitSeq(*arches, ",") {
 			img, err := builder.Pack(ctx, s, arch, *dir)
 			if err != nil {
 				return err

@@ -33,8 +33,7 @@ usage: lab [--name LAB] VERB ...
 
 WHERE is node-1, node-2 ..., client, router, control or switch.
 LAB tells labs on one machine apart; $BELLWETHER_LAB, else "lab", when it is not given.
---light leaves out kubelets and containers: up in seconds, for benchmarks and most scenarios.
-`
+--light leaves out kubelets and containers: up in seconds, for benchmarks and most scenarios.`
 
 // program is one run of the command.
 type program struct {
@@ -46,7 +45,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	p := program{name: os.Getenv("BELLWETHER_LAB"), out: out, errout: errout}
 	flags := flag.NewFlagSet("lab", flag.ContinueOnError)
 	flags.SetOutput(errout)
-	flags.Usage = func() { fmt.Fprint(errout, usage) }
+	flags.Usage = func() { fmt.Fprintln(errout, usage) }
 	flags.StringVar(&p.name, "name", p.name, "")
 	if err := flags.Parse(args); err != nil {
 		return ignoreHelp(err)
@@ -61,10 +60,10 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	case ok:
 		return do(ctx, flags.Args()[1:])
 	case verb == "help":
-		fmt.Fprint(out, usage)
+		fmt.Fprintln(out, usage)
 		return nil
 	case verb == "":
-		return errors.New("no verb given\n\n" + usage)
+		return fmt.Errorf("no verb given\n\n%s", usage)
 	default:
 		return fmt.Errorf("there is no verb %q\n\n%s", verb, usage)
 	}
@@ -190,7 +189,7 @@ func (p *program) exec(ctx context.Context, args []string) error {
 		rest = rest[1:]
 	}
 	if len(rest) == 0 {
-		return errors.New("say what to run: lab exec WHERE -- CMD...")
+		return errors.New("say what to run: lab exec WHERE -- CMD ARGS")
 	}
 	return p.runIn(ctx, l, where, rest...)
 }

@@ -124,8 +124,8 @@ func MountsBelow(dir string) ([]string, error) {
 		return nil, err
 	}
 	// The kernel tells paths without links in them.
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if resolved, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = resolved
 	}
 	var below []string
 	for _, m := range mounts {

@@ -132,7 +132,7 @@ func read(key string) (string, error) {
 	if err := checkKey(key); err != nil {
 		return "", err
 	}
-	data, err := os.ReadFile(filepath.Join("/proc/sys", key))
+	data, err := os.ReadFile("/proc/sys/" + key)
 	if err != nil {
 		return "", fmt.Errorf("read sysctl %s: %w", key, err)
 	}
@@ -144,7 +144,7 @@ func write(key, value string) error {
 	if now, err := read(key); err != nil || now == value {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0o644); err != nil {
+	if err := os.WriteFile("/proc/sys/"+key, []byte(value), 0o644); err != nil {
 		return fmt.Errorf("set sysctl %s to %s: %w", key, value, err)
 	}
 	return nil
