@@ -55,9 +55,9 @@ type speaker struct {
 
 	standing atomic.Bool // may own addresses, as this node sees itself
 	leaving  atomic.Bool
-	yielded atomic.Bool // the plan of a leaving speaker has been carried out
-	seen    atomic.Pointer[announce.View]
-	planned atomic.Pointer[announce.Plan]
+	yielded  atomic.Bool // the plan of a leaving speaker has been carried out
+	seen     atomic.Pointer[announce.View]
+	planned  atomic.Pointer[announce.Plan]
 
 	// ---
 	stance    stance

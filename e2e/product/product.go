@@ -91,8 +91,8 @@ func (p *Product) pack(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := os.MkdirTemp("", "bellwether-images-")
-	if err != nil {
+	out := filepath.Join(p.Lab.Dir(), "packed") // goes with the lab
+	if err := os.MkdirAll(out, 0o755); err != nil {
 		return nil, err
 	}
 	var files []string

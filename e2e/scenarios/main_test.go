@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bellwether-lb/bellwether/e2e/lab"
+	"github.com/bellwether-lb/bellwether/e2e/labtest"
 	"github.com/bellwether-lb/bellwether/e2e/probe"
 	"github.com/bellwether-lb/bellwether/e2e/product"
 )
@@ -51,12 +52,18 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "FAIL: scenarios run as root: they make network namespaces and run container runtimes in them")
 		os.Exit(1)
 	}
+	release, err := labtest.Machine(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL: wait for the machine:", err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	if full.started {
 		if p, err := full.up(); err == nil || p != nil {
 			code = max(code, finish(p, code))
 		}
 	}
+	release()
 	os.Exit(code)
 }
 
