@@ -75,7 +75,7 @@ func (p *Product) installFull(ctx context.Context) error {
 	if err := p.Lab.LoadImages(ctx, files...); err != nil {
 		return err
 	}
-	if _, err := p.Kubectl(ctx, "apply", "-k", filepath.Join(p.Repo, "config/default")); err != nil {
+	if _, err := p.Kubectl(ctx, "apply", "-k", filepath.Join(p.Repo, "config", "default")); err != nil {
 		return err
 	}
 	for _, workload := range []string{"deployment/bellwether-controller", "daemonset/bellwether-speaker"} {
@@ -123,7 +123,7 @@ func (p *Product) waitSpeakers(ctx context.Context) error {
 func (p *Product) installLight(ctx context.Context) error {
 	for _, part := range []string{"config/crd", "config/rbac"} {
 		if part == "config/rbac" {
-			if _, err := p.Kubectl(ctx, "apply", "-f", filepath.Join(p.Repo, "config/default/namespace.yaml")); err != nil {
+			if _, err := p.Kubectl(ctx, "apply", "-f", filepath.Join(p.Repo, "config", "default", "namespace.yaml")); err != nil {
 				return err
 			}
 		}

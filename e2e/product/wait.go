@@ -22,7 +22,7 @@ func (p *Product) Addresses(ctx context.Context, namespace, name string, n int) 
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("Service %s/%s has %q after 30 s, want %d addresses", namespace, name, out, n)
+			return nil, fmt.Errorf("service %s/%s has %q after 30 s, want %d addresses", namespace, name, out, n)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -108,7 +108,7 @@ func TestBadObjectsAreAnsweredWithASentenceAndHurtNothing(t *testing.T) {
 	s.have(manifest("steady", ""))
 	a := s.addresses("steady", 1)[0]
 	_, mac := s.owner(a, "")
-	_, stop := s.asking(20*time.Millisecond, a)
+	stop := s.asking(20*time.Millisecond, a)
 	from := time.Now()
 
 	for i, b := range badObjects() {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,15 +18,15 @@ import (
 func (s *scene) several(n int) map[string]netip.Addr {
 	s.Helper()
 	s.pool("lan", "198.18.0.200-198.18.0.219", "fd00:198:18::200-fd00:198:18::219")
-	all := ""
+	var all strings.Builder
 	for i := range n {
 		family := "IPv4"
 		if i%2 == 1 {
 			family = "IPv6"
 		}
-		all += manifest(fmt.Sprintf("s%d", i), "ipFamilies: ["+family+"]")
+		all.WriteString(manifest(fmt.Sprintf("s%d", i), "ipFamilies: ["+family+"]"))
 	}
-	s.have(all)
+	s.have(all.String())
 	addrs := map[string]netip.Addr{}
 	for i := range n {
 		name := fmt.Sprintf("s%d", i)
@@ -116,7 +117,7 @@ func TestPowerLossOfTheOwnerIsShortAndItsReturnIsSeamless(t *testing.T) {
 // powerLoss takes a node's power away and returns how long nobody answered for an address.
 func (s *scene) powerLoss(node string, a netip.Addr) time.Duration {
 	s.Helper()
-	_, stop := s.asking(5*time.Millisecond, a)
+	stop := s.asking(5*time.Millisecond, a)
 	time.Sleep(300 * time.Millisecond)
 	off := time.Now()
 	if err := s.Lab.PowerOff(s.ctx, node); err != nil {
@@ -142,7 +143,7 @@ func (s *scene) comeback(node string, addrs []netip.Addr) {
 	for _, a := range addrs {
 		owners[a], _ = s.owner(a, node)
 	}
-	_, stop := s.asking(5*time.Millisecond, addrs...)
+	stop := s.asking(5*time.Millisecond, addrs...)
 	on := time.Now()
 	if err := s.Lab.PowerOn(s.ctx, node); err != nil {
 		s.Fatal(err)
@@ -170,7 +171,7 @@ func (s *scene) comeback(node string, addrs []netip.Addr) {
 func TestARollingRestartOfTheSpeakersIsSeamless(t *testing.T) {
 	s := onFullLab(t)
 	before := s.several(6)
-	_, stop := s.asking(10*time.Millisecond, values(before)...)
+	stop := s.asking(10*time.Millisecond, values(before)...)
 	from := time.Now()
 	s.must("-n", "bellwether-system", "rollout", "restart", "daemonset/bellwether-speaker")
 	s.must("-n", "bellwether-system", "rollout", "status", "daemonset/bellwether-speaker", "--timeout=120s")
@@ -198,7 +199,7 @@ func TestEveryAddressAnswersWhileTheAPIServerIsAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, stop := s.asking(20*time.Millisecond, values(before)...)
+	stop := s.asking(20*time.Millisecond, values(before)...)
 	from := time.Now()
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -44,7 +45,8 @@ func bringUp(ctx context.Context, o lab.Options) (*product.Product, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, p.Install(ctx)
+	err = p.Install(ctx)
+	return p, err
 }
 
 func TestMain(m *testing.M) {
@@ -156,7 +158,7 @@ spec: {addresses: ["%s"], advertise: [L2]}}`, name, strings.Join(addresses, `", 
 }
 
 // manifest writes a Service of type LoadBalancer in front of the pods app=web; more is further fields of its spec.
-func manifest(name string, more string) string {
+func manifest(name, more string) string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: %s},
 spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 8080}], %s}}
 ---
@@ -202,7 +204,7 @@ func (s *scene) owner(a netip.Addr, but string) (node, mac string) {
 }
 
 // asking asks for addresses from the client until the returned function is called.
-func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (prober *probe.Prober, stop func() probe.Record) {
+func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (stop func() probe.Record) {
 	s.Helper()
 	prober, err := probe.NewProber(s.Lab.NetNS(lab.Client), "eth0", every, addrs...)
 	if err != nil {
@@ -211,7 +213,7 @@ func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (prober *probe.
 	ctx, cancel := context.WithCancel(s.ctx)
 	done := make(chan error, 1)
 	go func() { done <- prober.Run(ctx) }()
-	return prober, func() probe.Record {
+	return func() probe.Record {
 		s.Helper()
 		cancel()
 		if err := <-done; err != nil {
@@ -224,7 +226,7 @@ func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (prober *probe.
 // answeredBy checks who answers for an address, for a second.
 func (s *scene) answeredBy(a netip.Addr, mac string) {
 	s.Helper()
-	_, stop := s.asking(20*time.Millisecond, a)
+	stop := s.asking(20*time.Millisecond, a)
 	time.Sleep(time.Second)
 	record := stop()
 	if len(record) < 25 || !slices.Equal(record.MACs(), []string{mac}) || len(record.Doubles()) > 0 {
@@ -236,7 +238,7 @@ func (s *scene) answeredBy(a netip.Addr, mac string) {
 // silent checks that nobody answers for an address.
 func (s *scene) silent(a netip.Addr) {
 	s.Helper()
-	_, stop := s.asking(20*time.Millisecond, a)
+	stop := s.asking(20*time.Millisecond, a)
 	time.Sleep(500 * time.Millisecond)
 	if record := stop(); len(record) > 0 {
 		s.Errorf("%s is still answered for by %v", a, record.MACs())
@@ -253,6 +255,6 @@ func (s *scene) reachable(a netip.Addr) {
 			return false
 		}
 		defer resp.Body.Close()
-		return resp.StatusCode == 200
+		return resp.StatusCode == http.StatusOK
 	})
 }

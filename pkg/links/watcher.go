@@ -54,7 +54,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		began := time.Now()
 		err := w.watch(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end, and ended
 		}
 		if time.Since(began) > retryMax {
 			wait = retryMin
@@ -89,7 +89,7 @@ func (w *Watcher) watch(ctx context.Context) error {
 	defer func() {
 		events.Close()
 		if listening {
-			<-failed
+			w.log.Debug("stopped listening", "error", <-failed)
 		}
 	}()
 	for {

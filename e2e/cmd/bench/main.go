@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -21,8 +22,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -50,7 +52,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := p.Install(ctx); err != nil {
 		return err
 	}
-	return (&bench{Product: p, runs: *runs}).all(ctx)
+	return (&bench{Product: p, runs: *runs, out: os.Stdout}).all(ctx)
 }
 
 // figure is one row of the table.
@@ -72,6 +74,7 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 type bench struct {
 	*product.Product
 	runs int
+	out  io.Writer
 }
 
 const poolManifest = `{apiVersion: bellwether.dev/v1beta1, kind: IPAddressPool, metadata: {name: bench},
@@ -102,9 +105,9 @@ func (b *bench) all(ctx context.Context) error {
 		table = append(table, figures...)
 	}
 	slices.SortStableFunc(table, func(a, b figure) int { return cmp.Compare(a.unit, b.unit) })
-	fmt.Printf("%-58s %8s %8s %8s\n", "", "min", "median", "max")
+	fmt.Fprintf(b.out, "%-58s %8s %8s %8s\n", "", "min", "median", "max")
 	for _, f := range table {
-		fmt.Println(f)
+		fmt.Fprintln(b.out, f)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,15 +18,16 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
 		fmt.Fprintln(os.Stderr, "what is there can be looked at with make lab-status, and taken down with make demo-down")
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, args []string, out *os.File) error {
 	f := flag.NewFlagSet("demo", flag.ContinueOnError)
 	name := f.String("name", "demo", "name of the lab")
 	down := f.Bool("down", false, "take the demo's lab down")
@@ -33,13 +35,13 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if *down {
-		return takeDown(ctx, *name)
+		return takeDown(ctx, *name, out)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("run it as root: it makes network namespaces and runs container runtimes in them")
 	}
 	started := time.Now()
-	s := newStage(os.Stdout)
+	s := newStage(out)
 	s.title("Bellwether: a real address for a Service of type LoadBalancer, on bare metal")
 	s.say("Everything happens in network namespaces of this machine; nothing touches its own network.")
 
@@ -64,10 +66,10 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-func takeDown(ctx context.Context, name string) error {
+func takeDown(ctx context.Context, name string, out io.Writer) error {
 	l, err := lab.Open(name)
 	if errors.Is(err, lab.ErrNoLab) {
-		fmt.Println("no demo is up")
+		fmt.Fprintln(out, "no demo is up")
 		return nil
 	}
 	if err != nil {
@@ -76,6 +78,6 @@ func takeDown(ctx context.Context, name string) error {
 	if err := l.Down(ctx); err != nil {
 		return err
 	}
-	fmt.Println("the demo is down; nothing of it is left")
+	fmt.Fprintln(out, "the demo is down; nothing of it is left")
 	return nil
 }

@@ -77,7 +77,6 @@ func TestMemoryPerAddress(t *testing.T) {
 	}
 	plan := say(addrs...)
 	setReal(t, a, plan)
-	addrs = nil
 	eventually(t, "all are answered", func() bool {
 		for _, s := range a.Have().Addrs {
 			if len(s.Links) == 0 {

@@ -222,11 +222,9 @@ func eventually(t testing.TB, what string, is func() bool) {
 func (h *host) poke(t testing.TB, a netip.Addr) {
 	t.Helper()
 	h.do(t, func() error {
-		domain, to := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 9, Addr: [4]byte{}})
+		domain, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: 9, Addr: a.As16()})
 		if a.Is4() {
-			to = &unix.SockaddrInet4{Port: 9, Addr: a.As4()}
-		} else {
-			domain, to = unix.AF_INET6, &unix.SockaddrInet6{Port: 9, Addr: a.As16()}
+			domain, to = unix.AF_INET, &unix.SockaddrInet4{Port: 9, Addr: a.As4()}
 		}
 		fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {

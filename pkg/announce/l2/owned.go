@@ -2,6 +2,7 @@ package l2
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -52,10 +53,8 @@ func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
 	if !ok {
 		return
 	}
-	for _, own := range o.ours {
-		if own == mac {
-			return
-		}
+	if slices.Contains(o.ours, mac) {
+		return
 	}
 	h.claims, h.claimed, h.by = e, addr, mac
 }

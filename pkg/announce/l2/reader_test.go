@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"testing"
@@ -67,10 +68,10 @@ type orderPort struct {
 func (p orderPort) Send(frame []byte) error {
 	for addr, v := range (*p.a).lines["eth0"].voices {
 		// The second frame of a gain finds it answered: who yields has stopped at the first.
-		if both := must(announcement(addr, ourMAC)); len(both) > 1 && string(both[1]) == string(frame) && v.ear.mode.Load() != answering {
+		if both := must(announcement(addr, ourMAC)); len(both) > 1 && bytes.Equal(both[1], frame) && v.ear.mode.Load() != answering {
 			p.t.Errorf("%s is announced and not answered", addr)
 		}
-		if string(claimOf(addr, ourMAC)) != string(frame) || p.first[addr] {
+		if !bytes.Equal(claimOf(addr, ourMAC), frame) || p.first[addr] {
 			continue
 		}
 		p.first[addr] = true

@@ -298,6 +298,8 @@ func countAnswers(t *testing.T, in *tap, name, questions int, left, right cluste
 			if switched > 0 {
 				t.Errorf("question %d is answered by the old owner, %d ones after the new one did", i, i-switched)
 			}
+		case macs[0] != right:
+			t.Errorf("question %d is answered by %v, which is neither owner", i, macs[0])
 		case switched == 0:
 			switched = i
 		}

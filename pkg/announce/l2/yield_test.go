@@ -13,7 +13,7 @@ import (
 )
 
 func TestYield(t *testing.T) {
-	foreign := func(t *testing.T, seg *lan, a netip.Addr) {
+	foreign := func(seg *lan, a netip.Addr) {
 		seg.send(nil, claimOf(a, otherMAC))
 		synctest.Wait()
 	}
@@ -40,7 +40,7 @@ func TestYield(t *testing.T) {
 					t.Errorf("announced %d times while yielding", n)
 				}
 				<-s.changed
-				foreign(t, seg, a)
+				foreign(seg, a)
 				answers(t, seg, a)
 				time.Sleep(2 * tick)
 				if have := s.Have(); !have.Quiet() || len(have.Addrs) != 0 || len(s.nic.world()) != 0 {
@@ -90,7 +90,7 @@ func TestYield(t *testing.T) {
 			},
 			"ends at once after a recent claim": func(t *testing.T, s *speaker, seg *lan) {
 				s.set(t, say(a))
-				foreign(t, seg, a)
+				foreign(seg, a)
 				time.Sleep(1900 * time.Millisecond)
 				answers(t, seg, a, ourMAC)
 				if have := s.set(t, yield(a)); !have.Quiet() {
@@ -100,7 +100,7 @@ func TestYield(t *testing.T) {
 			},
 			"does not end at once after an old claim": func(t *testing.T, s *speaker, seg *lan) {
 				s.set(t, say(a))
-				foreign(t, seg, a)
+				foreign(seg, a)
 				time.Sleep(2100 * time.Millisecond)
 				s.set(t, yield(a))
 				answers(t, seg, a, ourMAC)
@@ -112,7 +112,7 @@ func TestYield(t *testing.T) {
 				q := yield(a)
 				q.Links = p.Links
 				s.set(t, q)
-				foreign(t, seg, a)
+				foreign(seg, a)
 				answers(t, seg, a, ourMAC)
 			},
 			"taken back": func(t *testing.T, s *speaker, seg *lan) {
