@@ -22,7 +22,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
-		fmt.Fprintln(os.Stderr, "what is there can be looked at with make lab-status, and taken down with make demo-down")
+		fmt.Fprintln(os.Stderr, "what is there can be looked at with make lab ARGS=status, and taken down with make demo-down")
 		os.Exit(1)
 	}
 }
