@@ -91,7 +91,6 @@ func run(ctx context.Context, args []string) error {
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
 	log.Info("starting", "version", obs.Version(), "loadBalancerClass", o.class)
 
-	// What serves goes on until everything that decides and writes has ended.
 	group, ctx := errgroup.WithContext(ctx)
 	for _, task := range append(s.tasks(), server.Run) {
 		group.Go(func() error { return task(ctx) })
