@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/allocator"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
@@ -20,11 +21,10 @@ import (
 const silence = 10 * time.Second
 
 // desired returns what should stand in a Service, whether that differs from what does, and when to look again even if
-// nothing happens.
-func (s *syncer) desired(r *serviceRecord, world *snapshot, owned map[netip.Addr]struct{}, now time.Time) (want kube.ServiceStatus, differs bool, recheck time.Duration) {
-	v := r.Value
-	outcome, ours := world.Assignments.Services[v.Key]
-	if !ours {
+// nothing happens. outcome is nil for a Service that is not ours to serve.
+func (s *syncer) desired(r *serviceRecord, outcome *allocator.Outcome, owned map[netip.Addr]struct{}, now time.Time) (want kube.ServiceStatus, differs bool, recheck time.Duration) {
+	v := &r.Value
+	if outcome == nil {
 		if v.Wanted || !v.Marked {
 			return want, false, 0
 		}
@@ -33,24 +33,29 @@ func (s *syncer) desired(r *serviceRecord, world *snapshot, owned map[netip.Addr
 		want.Addrs, want.Remove = v.Ingress, conditionTypes(v.Conditions)
 		return want, true, 0
 	}
-	want.Addrs = outcome.Addrs
-	want.AllocatedFrom = kube.AllocatedFrom(outcome.Pools)
-	allocated := allocatedCondition(outcome)
-	conditions := []metav1.Condition{allocated}
+	want.Addrs, want.Pools, want.SharedAs = outcome.Addrs, outcome.Pools, outcome.SharedAs
+	want.Conditions = []metav1.Condition{allocatedCondition(outcome)}
 	announced, known, recheck := s.announcedCondition(v, outcome, owned, now)
 	if known {
-		conditions = append(conditions, announced)
+		want.Conditions = append(want.Conditions, announced)
 	}
-	for i := range conditions {
-		conditions[i].LastTransitionTime = transition(v.Conditions, conditions[i], now)
+	if len(outcome.Old) > 0 {
+		want.Conditions = append(want.Conditions, s.renumberingCondition(outcome))
 	}
-	differs = !slices.Equal(want.Addrs, v.Ingress) || v.Hostname ||
-		want.AllocatedFrom != kube.AllocatedFrom(v.HeldFrom) || !sameConditions(v.Conditions, conditions)
-	want.Conditions = conditions
-	if !known {
-		want.Remove = slices.DeleteFunc(conditionTypes(v.Conditions), func(t string) bool { return t != kube.ConditionAnnounced })
+	for i := range want.Conditions {
+		want.Conditions[i].LastTransitionTime = transition(v.Conditions, want.Conditions[i], now)
 	}
+	if left := s.windowLeft(want.Conditions, now); left > 0 {
+		recheck = reconcile.Sooner(recheck, left)
+	}
+	want.Remove = slices.DeleteFunc(conditionTypes(v.Conditions), func(t string) bool { return hasType(want.Conditions, t) })
+	differs = !slices.Equal(want.Addrs, v.Ingress) || v.Hostname || kube.AllocatedFrom(want.Pools) != kube.AllocatedFrom(v.HeldFrom) ||
+		want.SharedAs != v.SharedAs || !sameConditions(v.Conditions, want.Conditions)
 	return want, differs, recheck
+}
+
+func hasType(conditions []metav1.Condition, conditionType string) bool {
+	return slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == conditionType })
 }
 
 func conditionTypes(conditions []metav1.Condition) []string {
@@ -61,10 +66,10 @@ func conditionTypes(conditions []metav1.Condition) []string {
 	return types
 }
 
-// transition keeps the time of a condition whose status stays.
+// transition keeps the time of a condition whose status stays. A renumbering is another one when its addresses are others.
 func transition(old []metav1.Condition, c metav1.Condition, now time.Time) metav1.Time {
 	for _, o := range old {
-		if o.Type == c.Type && o.Status == c.Status {
+		if o.Type == c.Type && o.Status == c.Status && (c.Type != kube.ConditionRenumbering || o.Message == c.Message) {
 			return o.LastTransitionTime
 		}
 	}
@@ -86,7 +91,7 @@ func sameConditions(have, want []metav1.Condition) bool {
 	return true
 }
 
-func allocatedCondition(o allocator.Outcome) metav1.Condition {
+func allocatedCondition(o *allocator.Outcome) metav1.Condition {
 	status := metav1.ConditionTrue
 	if len(o.Addrs) == 0 {
 		status = metav1.ConditionFalse
@@ -96,7 +101,7 @@ func allocatedCondition(o allocator.Outcome) metav1.Condition {
 
 // announcedCondition says whether speakers answer for all of a Service's addresses. known is false where nothing is to be
 // said yet. The owner is not named, so that a failover writes nothing.
-func (s *syncer) announcedCondition(v kube.Service, o allocator.Outcome, owned map[netip.Addr]struct{}, now time.Time) (c metav1.Condition, known bool, recheck time.Duration) {
+func (s *syncer) announcedCondition(v *kube.Service, o *allocator.Outcome, owned map[netip.Addr]struct{}, now time.Time) (c metav1.Condition, known bool, recheck time.Duration) {
 	c.Type = kube.ConditionAnnounced
 	if len(o.Addrs) == 0 {
 		delete(s.silent, v.Key)
@@ -104,7 +109,7 @@ func (s *syncer) announcedCondition(v kube.Service, o allocator.Outcome, owned m
 	}
 	var missing, unadvertised []string
 	for i, a := range o.Addrs {
-		if _, answered := owned[a]; answered {
+		if _, answered := owned[a]; answered || slices.Contains(o.Old, a) {
 			continue
 		}
 		missing = append(missing, a.String())
@@ -129,7 +134,7 @@ func (s *syncer) announcedCondition(v kube.Service, o allocator.Outcome, owned m
 }
 
 // silentCondition lets some time pass before it says that nobody answers.
-func (s *syncer) silentCondition(c metav1.Condition, v kube.Service, missing []string, now time.Time) (metav1.Condition, bool, time.Duration) {
+func (s *syncer) silentCondition(c metav1.Condition, v *kube.Service, missing []string, now time.Time) (metav1.Condition, bool, time.Duration) {
 	if s.silent == nil {
 		s.silent = map[cluster.Key]time.Time{}
 	}
@@ -156,7 +161,7 @@ func (s *syncer) tell(w written) {
 	key, uid := w.before.Value.Key, w.before.UID
 	for _, a := range w.before.Value.Held {
 		if !slices.Contains(w.want.Addrs, a) {
-			s.events.Service(key, uid, corev1.EventTypeNormal, "IPReleased", fmt.Sprintf("%s was given back", a))
+			s.events.Service(key, uid, corev1.EventTypeNormal, "IPReleased", fmt.Sprintf("%s was given back%s", a, lossText(w.lost, a)))
 		}
 	}
 	for _, c := range w.want.Conditions {
@@ -166,13 +171,23 @@ func (s *syncer) tell(w written) {
 		gained := slices.DeleteFunc(slices.Clone(w.want.Addrs), func(a netip.Addr) bool { return slices.Contains(w.before.Value.Held, a) })
 		if len(gained) > 0 {
 			s.events.Service(key, uid, corev1.EventTypeNormal, "IPAllocated", c.Message)
-			s.log.Info("allocated", "service", key, "addresses", w.want.Addrs, "pool", w.want.AllocatedFrom)
+			s.log.Info("allocated", "service", key, "addresses", w.want.Addrs, "pool", kube.AllocatedFrom(w.want.Pools))
 		}
 		if c.Reason != string(allocator.Allocated) && !hasReason(w.before.Value.Conditions, c.Type, c.Reason) {
 			s.events.Service(key, uid, corev1.EventTypeWarning, "AllocationFailed", c.Message)
 			s.log.Info("not all allocated", "service", key, "reason", c.Reason, "why", c.Message)
 		}
 	}
+}
+
+// lossText says why a Service could not keep an address that it shared.
+func lossText(lost []allocator.Loss, a netip.Addr) string {
+	for _, l := range lost {
+		if l.Addr == a {
+			return fmt.Sprintf(": Service %s holds it, and the two cannot share it any more, since they differ in, or clash on, their %s", l.Other, l.Attribute)
+		}
+	}
+	return ""
 }
 
 func hasReason(conditions []metav1.Condition, conditionType, reason string) bool {

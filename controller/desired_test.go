@@ -36,7 +36,7 @@ type desk struct {
 }
 
 func newDesk(change ...func(*kube.Service)) *desk {
-	d := &desk{syncer: &syncer{log: slog.New(slog.DiscardHandler)}, owned: map[netip.Addr]struct{}{}, now: time.Unix(1000, 0)}
+	d := &desk{syncer: &syncer{log: slog.New(slog.DiscardHandler), retention: newRetention(), renumberWindow: time.Minute}, owned: map[netip.Addr]struct{}{}, now: time.Unix(1000, 0)}
 	loud := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
 	loud.Spec.Addresses, loud.Spec.Advertise = []v1beta1.AddressRange{"192.0.2.0/29"}, []v1beta1.Protocol{v1beta1.ProtocolL2}
 	quiet := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "quiet"}}
@@ -53,35 +53,33 @@ func newDesk(change ...func(*kube.Service)) *desk {
 
 // world is a snapshot of the one Service, assigned.
 func (d *desk) world() *snapshot {
-	w := &snapshot{Config: d.config}
-	if v := d.record.Value; v.Wanted && (len(v.Held) > 0 || len(v.Ingress) == 0 && !v.Hostname || d.adopts(v)) {
+	w := &snapshot{Config: d.config, records: []*serviceRecord{d.record}, at: []int{-1}}
+	if v := &d.record.Value; d.serves(v) {
 		service := v.Service
 		if len(service.Held) == 0 {
 			service.Held = v.Ingress
 		}
-		w.Services = append(w.Services, service)
+		service.OldMayGo = d.windowOver(v, d.owned, d.now)
+		w.at[0], w.Services = 0, append(w.Services, service)
 	}
-	w.Assignments = allocator.Assign(d.config, w.Services)
+	w.Assignments = allocator.Assign(d.config, w.Services, nil)
 	return w
 }
 
 func (d *desk) ask() (kube.ServiceStatus, bool, time.Duration) {
-	return d.desired(d.record, d.world(), d.owned, d.now)
+	return d.desired(d.record, d.world().outcome(0), d.owned, d.now)
 }
 
 // write makes what is wanted what stands in the Service, as the API server does.
 func (d *desk) write(want kube.ServiceStatus) {
 	v := &d.record.Value
-	v.Held, v.Ingress, v.HeldFrom = want.Addrs, want.Addrs, slices.Repeat([]string{want.AllocatedFrom}, len(want.Addrs))
-	if want.AllocatedFrom == "" {
-		v.HeldFrom = nil
-	}
+	v.Held, v.Ingress, v.HeldFrom, v.SharedAs = want.Addrs, want.Addrs, want.Pools, want.SharedAs
 	for _, c := range want.Conditions {
 		v.Conditions = slices.DeleteFunc(slices.Clone(v.Conditions), func(o metav1.Condition) bool { return o.Type == c.Type })
 		v.Conditions = append(v.Conditions, c)
 	}
 	v.Conditions = slices.DeleteFunc(slices.Clone(v.Conditions), func(o metav1.Condition) bool { return slices.Contains(want.Remove, o.Type) })
-	v.Marked, v.Hostname = len(v.Conditions) > 0 || want.AllocatedFrom != "", false
+	v.Marked, v.Hostname = len(v.Conditions) > 0 || len(want.Pools) > 0, false
 }
 
 func summary(s kube.ServiceStatus) []string {
@@ -107,8 +105,8 @@ func TestAServiceIsWrittenOncePerChange(t *testing.T) {
 		if !differs {
 			t.Fatalf("%s: nothing is written", what)
 		}
-		if !slices.Equal(want.Addrs, addrs) || want.AllocatedFrom != from {
-			t.Errorf("%s: gives %v from %q, want %v from %q", what, want.Addrs, want.AllocatedFrom, addrs, from)
+		if !slices.Equal(want.Addrs, addrs) || kube.AllocatedFrom(want.Pools) != from {
+			t.Errorf("%s: gives %v from %q, want %v from %q", what, want.Addrs, want.Pools, addrs, from)
 		}
 		if diff := cmp.Diff(conditions, summary(want)); diff != "" {
 			t.Errorf("%s: %s", what, diff)
@@ -194,7 +192,7 @@ func TestWhatIsNotOursIsNotTouched(t *testing.T) {
 func TestAServiceThatLostItsMarkIsAdopted(t *testing.T) {
 	d := newDesk(func(v *kube.Service) { v.Ingress = ips("192.0.2.3") })
 	want, differs, _ := d.ask()
-	if !differs || !slices.Equal(want.Addrs, ips("192.0.2.3")) || want.AllocatedFrom != "p" {
+	if !differs || !slices.Equal(want.Addrs, ips("192.0.2.3")) || kube.AllocatedFrom(want.Pools) != "p" {
 		t.Errorf("writes %t %+v, want its own address and the mark", differs, want)
 	}
 }
@@ -206,7 +204,7 @@ func TestAServiceThatIsNoLongerOursIsReleasedOnce(t *testing.T) {
 		v.Conditions = []metav1.Condition{{Type: kube.ConditionAllocated}, {Type: kube.ConditionAnnounced}}
 	})
 	want, differs, _ := d.ask()
-	if !differs || !slices.Equal(want.Addrs, ips("203.0.113.1")) || want.AllocatedFrom != "" || len(want.Conditions) > 0 || len(want.Remove) != 2 {
+	if !differs || !slices.Equal(want.Addrs, ips("203.0.113.1")) || len(want.Pools) > 0 || len(want.Conditions) > 0 || len(want.Remove) != 2 {
 		t.Errorf("writes %t %+v, want what stands there, without our marks", differs, want)
 	}
 	d.write(want)
@@ -223,5 +221,60 @@ func TestAPendingServiceSaysWhyAndNothingOfAnnouncing(t *testing.T) {
 	want, differs, _ := d.ask()
 	if got := summary(want); !differs || !slices.Equal(got, []string{"Allocated=False PoolNotFound"}) || !slices.Equal(want.Remove, []string{kube.ConditionAnnounced}) {
 		t.Errorf("says %v, removes %v", got, want.Remove)
+	}
+}
+
+func TestAMoveHoldsBothAddressesForAWindowAndUntilTheNewOneIsAnnounced(t *testing.T) {
+	d := newDesk(holds("p", "192.0.2.1"))
+	old, fresh := ips("192.0.2.1")[0], ips("192.0.2.5")[0]
+	d.owned[old] = struct{}{}
+	first, _, _ := d.ask()
+	d.write(first)
+	d.record.Value.WantAddrs = ips("192.0.2.5")
+
+	moving, differs, again := d.ask()
+	if !differs || !slices.Equal(moving.Addrs, []netip.Addr{fresh, old}) || again != silence ||
+		!slices.Contains(summary(moving), "Renumbering=True MakeBeforeBreak") {
+		t.Fatalf("asked to move it writes %t %v %v, and looks again in %v", differs, moving.Addrs, summary(moving), again)
+	}
+	if text := moving.Conditions[len(moving.Conditions)-1].Message; text != "moves to 192.0.2.5; 192.0.2.1 is held as well for 1m0s, and for as long as only the old one is announced" {
+		t.Error(text)
+	}
+	d.write(moving)
+	d.now = d.now.Add(d.renumberWindow)
+	if want, _, _ := d.ask(); !slices.Equal(want.Addrs, []netip.Addr{fresh, old}) {
+		t.Errorf("nobody announces the new address, and it has %v", want.Addrs)
+	}
+	d.owned[fresh] = struct{}{}
+	done, differs, _ := d.ask()
+	if !differs || !slices.Equal(done.Addrs, []netip.Addr{fresh}) || !slices.Contains(done.Remove, kube.ConditionRenumbering) {
+		t.Errorf("when the window is over it writes %t %v, and removes %v", differs, done.Addrs, done.Remove)
+	}
+	d.write(done)
+	if want, differs, _ := d.ask(); differs {
+		t.Errorf("and then writes again: %+v", want)
+	}
+}
+
+func TestAnotherMoveBeginsAnotherWindow(t *testing.T) {
+	d := newDesk(holds("p", "192.0.2.1"), func(v *kube.Service) { v.WantAddrs = ips("192.0.2.5") })
+	first, _, _ := d.ask()
+	d.write(first)
+	d.now = d.now.Add(d.renumberWindow / 2)
+	d.record.Value.WantAddrs = ips("192.0.2.6")
+	second, _, _ := d.ask()
+	if !slices.Equal(second.Addrs, ips("192.0.2.6", "192.0.2.5", "192.0.2.1")) || d.windowLeft(second.Conditions, d.now) != d.renumberWindow {
+		t.Errorf("has %v, and the old ones for %v", second.Addrs, d.windowLeft(second.Conditions, d.now))
+	}
+}
+
+func TestWhoLeavesASharedAddressIsToldWhy(t *testing.T) {
+	lost := []allocator.Loss{{Addr: ips("192.0.2.1")[0], Other: cluster.Key{Namespace: "ns", Name: "b"}, Attribute: allocator.AttrPolicy}}
+	want := ": Service ns/b holds it, and the two cannot share it any more, since they differ in, or clash on, their externalTrafficPolicy"
+	if got := lossText(lost, ips("192.0.2.1")[0]); got != want {
+		t.Error(got)
+	}
+	if got := lossText(lost, ips("192.0.2.2")[0]); got != "" {
+		t.Error(got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -36,6 +37,7 @@ type options struct {
 	class                           string
 	addr, debugAddr                 string
 	logLevel, logFormat             string
+	renumberWindow                  time.Duration
 }
 
 func parse(args []string) (options, error) {
@@ -48,10 +50,14 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.class, "load-balancer-class", kube.DefaultLoadBalancerClass, "spec.loadBalancerClass to serve, besides Services that have none")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
+	f.DurationVar(&o.renumberWindow, "renumber-window", time.Minute, "how long a Service that moves to another address holds the old one too")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	if err := f.Parse(args); err != nil {
 		return o, err
+	}
+	if o.renumberWindow < 0 {
+		return o, fmt.Errorf("--renumber-window is %v: set it to a length of time that is not negative", o.renumberWindow)
 	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q: everything is set by flags, see --help", f.Arg(0))
@@ -108,13 +114,20 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		lease:     kube.NewLease(client, o.namespace, "bellwether-controller", o.identity, poke, log),
 		events:    kube.NewRecorder(client, "bellwether-controller", ""),
 		overlay:   kube.NewOverlay(),
-		writer:    newWriter(client, poke),
 		reports:   &reporter{client: client, log: log, box: reconcile.NewLatest[report]()},
+		retention: newRetention(),
 		metrics:   m,
 		log:       log,
+		idle:      make(chan struct{}),
+
+		renumberWindow: o.renumberWindow,
 	}
+	fenced, err := client.Fenced(s.lease.Held)
+	if err != nil {
+		return nil, err
+	}
+	s.writer = newWriter(fenced, poke)
 	s.convert = kube.ServiceConverter(o.class)
-	var err error
 	if s.services, err = kube.NewSource(client.Services(""), &corev1.Service{}, s.convert, poke); err != nil {
 		return nil, err
 	}

@@ -105,6 +105,7 @@ func (s *syncer) report(world *snapshot) report {
 		pool.Status = v1beta1.IPAddressPoolStatus{
 			IPv4:       v1beta1.Usage(usage.V4),
 			IPv6:       v1beta1.Usage(usage.V6),
+			Retained:   s.retained(pool.Name),
 			Conditions: stamp(pool.Status.Conditions, s.poolConditions(pool, usage), now),
 		}
 		pool.Finalizers = withFinalizer(pool.Finalizers, usage.Services > 0)
@@ -117,6 +118,12 @@ func (s *syncer) report(world *snapshot) report {
 		out.l2 = append(out.l2, adv)
 	}
 	return out
+}
+
+// retained lists what a pool keeps for Services that have gone.
+func (s *syncer) retained(pool string) []v1beta1.Retained {
+	p, _ := s.config.Pool(pool)
+	return s.retention.status(p)
 }
 
 func withFinalizer(finalizers []string, wanted bool) []string {

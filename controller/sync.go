@@ -44,6 +44,9 @@ type syncer struct {
 	metrics *metrics
 	log     *slog.Logger
 	dump    atomic.Pointer[snapshot]
+	idle    chan struct{} // closed when the loop has ended
+
+	renumberWindow time.Duration
 
 	// ---
 	overlay   *kube.Overlay
@@ -52,22 +55,43 @@ type syncer struct {
 	configKey string
 	config    config.Config
 	problems  []config.Problem
+	retention *retention
 	silent    map[cluster.Key]time.Time // since when nobody announces a Service that holds addresses
 }
 
 // snapshot is what one pass saw and decided.
 type snapshot struct {
 	Services    []cluster.Service
+	Retained    []allocator.Retention
 	Config      config.Config
 	Assignments allocator.Assignments
+
+	records []*serviceRecord
+	at      []int                   // by record: the position in Services, or -1 for what is not ours to serve
+	owned   map[netip.Addr]struct{} // what the speakers say that they answer for
+}
+
+// outcome returns what was assigned to a record; nil for what is not ours to serve.
+func (w *snapshot) outcome(record int) *allocator.Outcome {
+	if w.at[record] < 0 {
+		return nil
+	}
+	return &w.Assignments.Services[w.at[record]]
 }
 
 func (s *syncer) tasks() []func(context.Context) error {
 	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Resync: 5 * time.Minute, Log: s.log}
 	return []func(context.Context) error{
-		s.services.Run, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run,
-		s.lease.Run, s.events.Run, s.reports.Run, loop.Run,
+		s.services.Run, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run, s.events.Run, s.reports.Run,
+		func(ctx context.Context) error { return s.lease.Run(ctx, s.drain) },
+		func(ctx context.Context) error { defer close(s.idle); return loop.Run(ctx) },
 	}
+}
+
+// drain waits until nothing more is written, so that the next writer sees all of it.
+func (s *syncer) drain() {
+	<-s.idle
+	s.writer.underWay.Wait()
 }
 
 func (s *syncer) synced() bool {
@@ -87,9 +111,11 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 	if !s.synced() {
 		return 20 * time.Millisecond, nil
 	}
+	s.parseConfig()
 	if !s.lease.Held() {
 		s.leading = false
 		s.metrics.leading.Set(0)
+		s.retention.watch(s.config, s.services.Records(), time.Now())
 		return time.Second, nil
 	}
 	if !s.leading {
@@ -99,6 +125,7 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 		if err := s.catchUp(ctx); err != nil {
 			return 0, err
 		}
+		s.retention.learn(s.poolObjects())
 		s.leading = true
 		s.metrics.leading.Set(1)
 	}
@@ -108,11 +135,13 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 	}
 	version := s.services.Version()
 	records := s.overlay.Lay(s.services.Records(), version)
-	s.parseConfig()
-	world := s.snapshot(records)
-	world.Assignments = allocator.Assign(s.config, world.Services)
+	s.retention.watch(s.config, records, started)
+	world := s.snapshot(records, started)
+	retained, again := s.retention.list(started)
+	world.Retained = retained
+	world.Assignments = allocator.Assign(s.config, world.Services, retained)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
-	again := s.write(ctx, records, world)
+	again = reconcile.Sooner(again, s.write(ctx, world))
 	s.dump.Store(world)
 	s.metrics.observe(world)
 	s.reports.box.Put(s.report(world))
@@ -159,34 +188,54 @@ func (s *syncer) parseConfig() {
 	s.config, s.problems = config.Parse(objects)
 }
 
+func (s *syncer) poolObjects() []v1beta1.IPAddressPool {
+	var pools []v1beta1.IPAddressPool
+	for _, r := range s.pools.Records() {
+		pools = append(pools, r.Value)
+	}
+	return pools
+}
+
 // snapshot collects the Services that are ours to serve. One that has addresses which we never gave and no pool covers
 // belongs to another controller and is left alone.
-func (s *syncer) snapshot(records []*serviceRecord) *snapshot {
+func (s *syncer) snapshot(records []*serviceRecord, now time.Time) *snapshot {
 	labels := make(map[string]map[string]string)
 	for _, r := range s.namespaces.Records() {
 		labels[r.Name] = r.Value
 	}
-	world := &snapshot{Config: s.config, Services: make([]cluster.Service, 0, len(records))}
-	for _, r := range records {
-		if !r.Value.Wanted {
+	world := &snapshot{Config: s.config, Services: make([]cluster.Service, 0, len(records)),
+		records: records, at: make([]int, len(records)), owned: s.announcedAddresses()}
+	for i, r := range records {
+		world.at[i] = -1
+		if !s.serves(&r.Value) {
 			continue
 		}
 		service := r.Value.Service
-		if len(service.Held) == 0 && (len(r.Value.Ingress) > 0 || r.Value.Hostname) {
-			if !s.adopts(r.Value) {
-				continue
-			}
+		if len(service.Held) == 0 {
 			service.Held = r.Value.Ingress
 		}
 		service.NamespaceLabels = labels[service.Key.Namespace]
+		service.OldMayGo = s.windowOver(&r.Value, world.owned, now)
+		world.at[i] = len(world.Services)
 		world.Services = append(world.Services, service)
 	}
 	return world
 }
 
+// serves reports whether a Service is ours to serve.
+func (s *syncer) serves(v *kube.Service) bool {
+	switch {
+	case !v.Wanted:
+		return false
+	case len(v.Held) == 0 && (len(v.Ingress) > 0 || v.Hostname):
+		return s.adopts(v)
+	}
+	return true
+}
+
 // adopts reports whether the addresses of a Service that carries no mark of ours are all from our pools: then the mark was
 // lost, and the addresses must not be given to anybody else.
-func (s *syncer) adopts(v kube.Service) bool {
+func (s *syncer) adopts(v *kube.Service) bool {
 	if v.Marked {
 		return true
 	}
@@ -200,7 +249,7 @@ func (s *syncer) adopts(v kube.Service) bool {
 
 func (s *syncer) dumpView() any {
 	if world := s.dump.Load(); world != nil {
-		return map[string]any{"services": world.Services, "config": world.Config}
+		return map[string]any{"services": world.Services, "retained": world.Retained, "config": world.Config}
 	}
 	return map[string]any{}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/allocator"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
@@ -21,11 +23,12 @@ const writesAtOnce = 64
 // writer writes statuses in parallel, so that one that is slow or fails delays no other. Its maps belong to the loop
 // goroutine; results come back through a channel.
 type writer struct {
-	client  *kube.Client
-	poke    reconcile.Poke
-	slots   chan struct{}
-	results chan written
-	retries map[cluster.Key]retry
+	client   *kube.Client
+	poke     reconcile.Poke
+	slots    chan struct{}
+	results  chan written
+	underWay sync.WaitGroup
+	retries  map[cluster.Key]retry
 }
 
 type retry struct {
@@ -38,6 +41,7 @@ type retry struct {
 type written struct {
 	before  *serviceRecord
 	want    kube.ServiceStatus
+	lost    []allocator.Loss
 	service *corev1.Service
 	err     error
 }
@@ -47,22 +51,23 @@ func newWriter(c *kube.Client, poke reconcile.Poke) *writer {
 		retries: map[cluster.Key]retry{}}
 }
 
-// start begins a write unless all slots are taken; then the end of another pokes the loop, which tries again.
-func (w *writer) start(ctx context.Context, r *serviceRecord, want kube.ServiceStatus) bool {
+// start begins a write unless all slots are taken; then the end of another pokes the loop, which tries again. A write that
+// has begun is not broken off when ctx ends: drain waits for it.
+func (w *writer) start(ctx context.Context, r *serviceRecord, want kube.ServiceStatus, lost []allocator.Loss) bool {
 	select {
 	case w.slots <- struct{}{}:
 	default:
 		return false
 	}
-	go func() {
-		service, err := w.client.WriteService(ctx, r.Value.Key, r.UID, r.ResourceVersion, want)
+	w.underWay.Go(func() {
+		service, err := w.client.WriteService(context.WithoutCancel(ctx), r.Value.Key, r.UID, r.ResourceVersion, want)
 		if err != nil && !kube.Answered(err) {
 			service, err = w.findOut(ctx, r, err)
 		}
 		<-w.slots
-		w.results <- written{before: r, want: want, service: service, err: err}
+		w.results <- written{before: r, want: want, lost: lost, service: service, err: err}
 		w.poke.Ring()
-	}()
+	})
 	return true
 }
 
@@ -138,23 +143,18 @@ func (s *syncer) settle(w written) {
 }
 
 // write begins the writes that the assignments ask for, and returns when to look again.
-func (s *syncer) write(ctx context.Context, records []*serviceRecord, world *snapshot) time.Duration {
+func (s *syncer) write(ctx context.Context, world *snapshot) time.Duration {
 	now := time.Now()
-	owned, departing := s.announcedAddresses(), leaving(records, world)
+	departing := leaving(world)
 	var again time.Duration
-	sooner := func(d time.Duration) {
-		if d > 0 && (again == 0 || d < again) {
-			again = d
-		}
-	}
-	for _, r := range records {
-		want, differs, recheck := s.desired(r, world, owned, now)
-		sooner(recheck)
+	for i, r := range world.records {
+		want, differs, recheck := s.desired(r, world.outcome(i), world.owned, now)
+		again = reconcile.Sooner(again, recheck)
 		if !differs || s.overlay.Writing(r.Value.Key) {
 			continue
 		}
 		if wait := s.writer.wait(r, now); wait > 0 {
-			sooner(wait)
+			again = reconcile.Sooner(again, wait)
 			continue
 		}
 		if slices.ContainsFunc(want.Addrs, func(a netip.Addr) bool { return departing.blocks(a, r) }) {
@@ -163,12 +163,16 @@ func (s *syncer) write(ctx context.Context, records []*serviceRecord, world *sna
 		if !s.lease.Held() {
 			return 0
 		}
-		if !s.writer.start(ctx, r, want) {
+		var lost []allocator.Loss
+		if outcome := world.outcome(i); outcome != nil {
+			lost = outcome.Lost
+		}
+		if !s.writer.start(ctx, r, want, lost) {
 			break
 		}
-		s.overlay.Begin(r, want.Addrs, slices.Repeat([]string{want.AllocatedFrom}, len(want.Addrs)))
+		s.overlay.Begin(r, want.Addrs, want.Pools)
 	}
-	s.forget(world)
+	s.forget()
 	return again
 }
 
@@ -177,11 +181,11 @@ type departures map[netip.Addr]struct{}
 
 // leaving collects the departures. Nobody else is given such an address before the write that takes it away is done: that one
 // may fail and this one not, and then two would hold it.
-func leaving(records []*serviceRecord, world *snapshot) departures {
+func leaving(world *snapshot) departures {
 	d := departures{}
-	for _, r := range records {
-		outcome, ours := world.Assignments.Services[r.Value.Key]
-		if !ours {
+	for i, r := range world.records {
+		outcome := world.outcome(i)
+		if outcome == nil {
 			continue
 		}
 		for _, a := range r.Value.Held {
@@ -200,17 +204,14 @@ func (d departures) blocks(a netip.Addr, r *serviceRecord) bool {
 }
 
 // forget drops what is remembered of Services that are gone.
-func (s *syncer) forget(world *snapshot) {
-	if len(s.writer.retries)+len(s.silent) == 0 {
-		return
-	}
+func (s *syncer) forget() {
 	for key := range s.writer.retries {
-		if _, present := world.Assignments.Services[key]; !present {
+		if _, present := s.services.Get(key.String()); !present {
 			delete(s.writer.retries, key)
 		}
 	}
 	for key := range s.silent {
-		if _, present := world.Assignments.Services[key]; !present {
+		if _, present := s.services.Get(key.String()); !present {
 			delete(s.silent, key)
 		}
 	}

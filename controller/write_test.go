@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
@@ -99,7 +101,7 @@ func TestTheSlotsBoundTheWritesUnderWay(t *testing.T) {
 	for range writesAtOnce {
 		w.slots <- struct{}{}
 	}
-	if w.start(t.Context(), newDesk().record, kube.ServiceStatus{}) {
+	if w.start(t.Context(), newDesk().record, kube.ServiceStatus{}, nil) {
 		t.Error("a write began though all slots are taken")
 	}
 }
@@ -115,26 +117,43 @@ func TestAnAddressIsNotGivenOnBeforeItHasBeenGivenBack(t *testing.T) {
 		change(&r.Value)
 		return r
 	}
-	mover := record("a", func(v *kube.Service) { holds("p", "192.0.2.1")(v); v.WantAddrs = ips("192.0.2.2") })
+	mover := record("a", func(v *kube.Service) { holds("p", "192.0.2.2", "192.0.2.1")(v); v.WantAddrs = ips("192.0.2.2") })
 	waiter := record("b", func(v *kube.Service) { v.WantAddrs = ips("192.0.2.1") })
-	world := &snapshot{Config: c, Services: []cluster.Service{mover.Value.Service, waiter.Value.Service}}
-	world.Assignments = allocator.Assign(c, world.Services)
-	if got := world.Assignments.Services[waiter.Value.Key].Addrs; !slices.Equal(got, ips("192.0.2.1")) {
+	moved := mover.Value.Service
+	moved.OldMayGo = true
+	world := &snapshot{Config: c, Services: []cluster.Service{moved, waiter.Value.Service}, records: []*serviceRecord{mover, waiter}, at: []int{0, 1}}
+	world.Assignments = allocator.Assign(c, world.Services, nil)
+	if got := world.outcome(1).Addrs; !slices.Equal(got, ips("192.0.2.1")) {
 		t.Fatalf("the waiting Service is assigned %v", got)
 	}
-	departing := leaving([]*serviceRecord{mover, waiter}, world)
+	departing := leaving(world)
 	if !departing.blocks(ips("192.0.2.1")[0], waiter) || departing.blocks(ips("192.0.2.2")[0], mover) {
 		t.Errorf("the waiting Service must wait, and the other must not: %v", departing)
 	}
+}
+
+// lists is an API server without Services.
+type lists struct{}
+
+func (lists) List(context.Context, metav1.ListOptions) (*corev1.ServiceList, error) {
+	return &corev1.ServiceList{}, nil
+}
+func (lists) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	return watch.NewFake(), nil
 }
 
 func TestWhatIsRememberedOfServicesThatAreGoneIsDropped(t *testing.T) {
 	d := newWritingDesk()
 	gone := cluster.Key{Namespace: "ns", Name: "gone"}
 	d.writer.retries[gone] = retry{}
-	d.silent = map[cluster.Key]time.Time{gone: {}, d.record.Value.Key: {}}
-	d.forget(d.world())
-	if len(d.writer.retries) != 0 || len(d.silent) != 1 {
+	d.silent = map[cluster.Key]time.Time{gone: {}}
+	services, err := kube.NewSource(lists{}, &corev1.Service{}, d.convert, reconcile.NewPoke())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.services = services
+	d.forget()
+	if len(d.writer.retries) != 0 || len(d.silent) != 0 {
 		t.Errorf("remembers %v and %v", d.writer.retries, d.silent)
 	}
 }

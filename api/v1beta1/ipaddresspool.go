@@ -34,6 +34,46 @@ const (
 	SharingAcrossNamespaces Sharing = "AcrossNamespaces"
 )
 
+// OnChange says what becomes of a Service whose address its pool no longer covers.
+//
+// +kubebuilder:validation:Enum=Keep;Renumber
+type OnChange string
+
+// What can become of such a Service.
+const (
+	OnChangeKeep     OnChange = "Keep"
+	OnChangeRenumber OnChange = "Renumber"
+)
+
+// Address is one IPv4 or IPv6 address.
+//
+// +kubebuilder:validation:MaxLength=45
+// +kubebuilder:validation:XValidation:rule="isIP(self)",messageExpression="\"'\" + self + \"' is not an IP address: write one address, such as 192.0.2.7 or 2001:db8::7\""
+type Address string
+
+// ServiceName names a Service.
+type ServiceName struct {
+	// Namespace of the Service.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Namespace string `json:"namespace"`
+	// Name of the Service.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+}
+
+// Reservation keeps an address for one Service, whether that exists or not.
+type Reservation struct {
+	// Address that is kept; the pool must have it.
+	Address Address `json:"address"`
+	// Service that may have it, whatever serviceAllocation and autoAssign say. Where several reservations name one address,
+	// each of their Services may have it, and together if they may share it.
+	Service ServiceName `json:"service"`
+}
+
 // IPAddressPoolSpec says which addresses there are to give, and to whom.
 type IPAddressPoolSpec struct {
 	// Addresses that this pool gives to Services. Each entry is a CIDR (192.0.2.0/24), a range (192.0.2.10-192.0.2.20)
@@ -80,6 +120,36 @@ type IPAddressPoolSpec struct {
 	// +optional
 	// +kubebuilder:default=SameNamespace
 	Sharing Sharing `json:"sharing,omitempty"`
+
+	// MaxPerNamespace is how many addresses of each family the Services of one namespace may have from this pool. An
+	// address that they share counts once.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MaxPerNamespace *int32 `json:"maxPerNamespace,omitempty"`
+
+	// Reservations keep addresses for Services by name. A Service that has one gets it before any other address of the
+	// pool.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=1000
+	// +listType=atomic
+	Reservations []Reservation `json:"reservations,omitempty"`
+
+	// RetainFor is how long an address is kept for a Service of the same namespace and name after its Service was
+	// deleted, such as 10m or 24h.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(ms|s|m|h)){1,4}$`
+	RetainFor string `json:"retainFor,omitempty"`
+
+	// OnChange says what becomes of a Service whose address this pool no longer covers: Keep lets it keep the address,
+	// still announced, with the reason OutOfPool; Renumber gives it another one, and takes the old one away a while after.
+	//
+	// +optional
+	// +kubebuilder:default=Keep
+	OnChange OnChange `json:"onChange,omitempty"`
 }
 
 // ServiceAllocation restricts a pool to some Services. A Service must match the namespace half (Namespaces or
@@ -125,6 +195,14 @@ type Usage struct {
 	Available int64 `json:"available"`
 }
 
+// Retained is an address that is kept for a Service that was deleted.
+type Retained struct {
+	Address string      `json:"address"`
+	Service ServiceName `json:"service"`
+	// Until is when anybody may have the address again.
+	Until metav1.Time `json:"until"`
+}
+
 // IPAddressPoolStatus is what the controller says about a pool.
 type IPAddressPoolStatus struct {
 	// IPv4 counts the pool's IPv4 addresses.
@@ -135,6 +213,12 @@ type IPAddressPoolStatus struct {
 	//
 	// +optional
 	IPv6 Usage `json:"ipv6"`
+	// Retained addresses are kept for Services that were deleted.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=4096
+	// +listType=atomic
+	Retained []Retained `json:"retained,omitempty"`
 	// Conditions: Accepted, Ready, Exhausted, Overlaps, Advertised.
 	//
 	// +optional

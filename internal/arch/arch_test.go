@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,8 +35,7 @@ func TestTheHouseIsBuiltToThePlan(t *testing.T) {
 			t.Error(fault)
 		}
 		for _, name := range append(append(pkg.GoFiles, pkg.TestGoFiles...), pkg.XTestGoFiles...) {
-			path := filepath.Join(pkg.Dir, name)
-			src, err := os.ReadFile(path)
+			src, err := os.ReadFile(filepath.Join(pkg.Dir, name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,41 +80,41 @@ func importFaults(pkg listed) []string {
 		return []string{fmt.Sprintf("%s is no room of the floor plan: put it into an existing room, or add it to plan_test.go and docs/architecture.md", name)}
 	}
 	var faults []string
-	for _, path := range pkg.Imports {
-		if why := importFault(r, path); why != "" {
-			faults = append(faults, fmt.Sprintf("%s imports %s: %s", name, path, why))
+	for _, imported := range pkg.Imports {
+		if why := importFault(r, imported); why != "" {
+			faults = append(faults, fmt.Sprintf("%s imports %s: %s", name, imported, why))
 		}
 	}
 	return faults
 }
 
-func importFault(r room, path string) string {
-	if ours, is := strings.CutPrefix(path, module); is {
+func importFault(r room, imported string) string {
+	if ours, is := strings.CutPrefix(imported, module); is {
 		if slices.Contains(r.ours, ours) {
 			return ""
 		}
 		return "imports go strictly down, as the floor plan says; hand the value over in the room above"
 	}
-	if under(path, "testing") {
+	if under(imported, "testing") {
 		return "testing belongs in _test.go files"
 	}
 	if r.pure {
 		for banned, why := range impure() {
-			if path == banned || strings.Contains(banned, ".") && under(path, banned) {
+			if imported == banned || strings.Contains(banned, ".") && under(imported, banned) {
 				return why
 			}
 		}
 	}
-	if !strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
+	if !strings.Contains(strings.SplitN(imported, "/", 2)[0], ".") {
 		return "" // the standard library
 	}
 	for _, may := range r.others {
-		if under(path, may) {
+		if under(imported, may) {
 			return ""
 		}
 	}
 	for library, why := range doors() {
-		if under(path, library) {
+		if under(imported, library) {
 			return why
 		}
 	}
@@ -122,7 +122,9 @@ func importFault(r room, path string) string {
 }
 
 // under reports whether an import path is a path or below it.
-func under(path, prefix string) bool { return path == prefix || strings.HasPrefix(path, prefix+"/") }
+func under(imported, prefix string) bool {
+	return imported == prefix || strings.HasPrefix(imported, prefix+"/")
+}
 
 const (
 	maxFileLines     = 450
@@ -154,6 +156,14 @@ func sourceFaults(name string, src []byte) []string {
 	if isTest {
 		return faults
 	}
+	if floorPlan()[path.Dir(name)].pure {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if call, is := n.(*ast.SelectorExpr); is && readsClock(call) {
+				fault(n, "a pure room has no clock: time comes in as a value")
+			}
+			return true
+		})
+	}
 	for _, decl := range file.Decls {
 		switch d := decl.(type) {
 		case *ast.FuncDecl:
@@ -177,4 +187,11 @@ func sourceFaults(name string, src []byte) []string {
 		}
 	}
 	return faults
+}
+
+// readsClock reports whether a function of package time does more than reckon.
+func readsClock(call *ast.SelectorExpr) bool {
+	pkg, is := call.X.(*ast.Ident)
+	return is && pkg.Name == "time" &&
+		slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}, call.Sel.Name)
 }

@@ -66,7 +66,6 @@ func doors() map[string]string {
 func impure() map[string]string {
 	return map[string]string{
 		"context":               "a pure function cannot be cancelled, it just returns",
-		"time":                  "a pure room has no clock: time comes in as a value",
 		"log":                   "a pure room does not log: it returns its reasons",
 		"log/slog":              "a pure room does not log: it returns its reasons",
 		"os":                    "a pure room does no I/O",

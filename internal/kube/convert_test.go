@@ -100,15 +100,15 @@ func TestTheStatusPatchOfAService(t *testing.T) {
 		status ServiceStatus
 		want   string
 	}{
-		{"gives addresses, v4 and v6", ServiceStatus{Addrs: addrs("192.0.2.1", "2001:db8::1"), AllocatedFrom: "p"},
-			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":"p"},"resourceVersion":"10","uid":"u1"},
+		{"gives addresses, v4 and v6", ServiceStatus{Addrs: addrs("192.0.2.1", "2001:db8::1"), Pools: []string{"p"}, SharedAs: "t"},
+			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":"p","bellwether.dev/shared-as":"t"},"resourceVersion":"10","uid":"u1"},
 			  "status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1","ipMode":"VIP"},{"ip":"2001:db8::1","ipMode":"VIP"}]}}}`},
 		{"takes all away, and the annotation with it", ServiceStatus{},
-			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":null},"resourceVersion":"10","uid":"u1"},
+			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":null,"bellwether.dev/shared-as":null},"resourceVersion":"10","uid":"u1"},
 			  "status":{"loadBalancer":{"ingress":[]}}}`},
 		{"sets conditions and removes others, and leaves those of others alone",
 			ServiceStatus{Conditions: []metav1.Condition{{Type: ConditionAllocated, Status: metav1.ConditionFalse, Reason: "NoPool", Message: "m"}}, Remove: []string{ConditionAnnounced}},
-			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":null},"resourceVersion":"10","uid":"u1"},
+			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":null,"bellwether.dev/shared-as":null},"resourceVersion":"10","uid":"u1"},
 			  "status":{"conditions":[{"type":"bellwether.dev/Allocated","status":"False","reason":"NoPool","message":"m","lastTransitionTime":null},
 			    {"$patch":"delete","type":"bellwether.dev/Announced"}],"loadBalancer":{"ingress":[]}}}`},
 	} {

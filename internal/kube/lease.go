@@ -24,8 +24,8 @@ type Lease struct {
 	log       *slog.Logger
 	poke      reconcile.Poke
 
-	elector atomic.Pointer[leaderelection.LeaderElector]
 	leading atomic.Bool
+	until   atomic.Pointer[time.Time] // when the lease runs out, reckoned from before its last renewal was sent
 }
 
 // NewLease prepares a lease; Run takes part. The poke is rung when this replica becomes the writer, or stops being it.
@@ -37,23 +37,33 @@ const (
 	leaseDuration = 4 * time.Second
 	renewDeadline = 2500 * time.Millisecond
 	retryPeriod   = 500 * time.Millisecond
+	// leaseMargin is how long before it runs out the lease is trusted no more: a write that is sent then is at the API
+	// server before another replica can be the writer.
+	leaseMargin = 500 * time.Millisecond
 )
 
-// Run takes part in the election until ctx ends; then the lease is given back at once. Losing the lease, as when the API
-// server is away, is no reason to end: it is tried for again.
-func (l *Lease) Run(ctx context.Context) error {
+// Run takes part in the election until ctx ends; then, when drain has returned, the lease is given back at once. Losing the
+// lease, as when the API server is away, is no reason to end: it is tried for again.
+func (l *Lease) Run(ctx context.Context, drain func()) error {
+	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		drain()
+		stop()
+	}()
 	cfg := *l.client.Config
 	cfg.Timeout = renewDeadline
 	coord, err := coordination.NewForConfig(&cfg)
 	if err != nil {
 		return fmt.Errorf("preparing the lease: %w", err)
 	}
-	lock := &resourcelock.LeaseLock{
+	lock := timedLock{lease: l, Interface: &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: l.namespace, Name: l.name},
 		Client:     coord,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: l.identity},
-	}
-	for ctx.Err() == nil {
+	}}
+	for electing.Err() == nil {
 		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 			Lock: lock, Name: l.name, ReleaseOnCancel: true,
 			LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
@@ -74,8 +84,7 @@ func (l *Lease) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("taking part in the election for lease %s: %w", l.name, err)
 		}
-		l.elector.Store(elector)
-		elector.Run(ctx)
+		elector.Run(electing)
 		l.leading.Store(false)
 	}
 	return nil
@@ -84,6 +93,33 @@ func (l *Lease) Run(ctx context.Context) error {
 // Held reports whether this replica may write now. A replica that was frozen finds its lease run out here, before another
 // has told it so.
 func (l *Lease) Held() bool {
-	elector := l.elector.Load()
-	return l.leading.Load() && elector != nil && elector.IsLeader() && elector.Check(0) == nil
+	until := l.until.Load()
+	return l.leading.Load() && until != nil && time.Now().Before(*until)
+}
+
+// timedLock notes when a lease that is taken or renewed runs out. The time counts from before the request: its answer may
+// be read late, by a replica that was frozen meanwhile.
+type timedLock struct {
+	resourcelock.Interface
+	lease *Lease
+}
+
+func (t timedLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return t.timed(r, func() error { return t.Interface.Create(ctx, r) })
+}
+
+func (t timedLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return t.timed(r, func() error { return t.Interface.Update(ctx, r) })
+}
+
+func (t timedLock) timed(r resourcelock.LeaderElectionRecord, write func() error) error {
+	until := time.Now().Add(leaseDuration - leaseMargin)
+	if r.HolderIdentity != t.Identity() { // it is being given back
+		t.lease.until.Store(nil)
+	}
+	err := write()
+	if err == nil && r.HolderIdentity == t.Identity() {
+		t.lease.until.Store(&until)
+	}
+	return err
 }

@@ -18,12 +18,15 @@ const (
 	AnnotationAddresses     = "bellwether.dev/load-balancer-ips"
 	AnnotationSharingKey    = "bellwether.dev/allow-shared-ip"
 	AnnotationAllocatedFrom = "bellwether.dev/allocated-from"
+	AnnotationSharedAs      = "bellwether.dev/shared-as"
 )
 
 // The conditions of a Service.
 const (
 	ConditionAllocated = "bellwether.dev/Allocated"
 	ConditionAnnounced = "bellwether.dev/Announced"
+	// ConditionRenumbering is there while a Service holds an old and a new address.
+	ConditionRenumbering = "bellwether.dev/Renumbering"
 )
 
 // DefaultLoadBalancerClass is the spec.loadBalancerClass that is ours besides none at all.
@@ -169,6 +172,7 @@ func (s *Service) readStatus(wire *corev1.Service) {
 		s.Held = s.Ingress
 		_, from := annotation(wire, AnnotationAllocatedFrom, "ip-allocated-from-pool")
 		s.HeldFrom = poolsOf(from, len(s.Held))
+		s.SharedAs = wire.Annotations[AnnotationSharedAs]
 	}
 	for _, c := range wire.Status.Conditions {
 		if isOurs(c.Type) {

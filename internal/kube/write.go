@@ -15,10 +15,11 @@ import (
 
 // ServiceStatus is what the controller wants to stand in a Service.
 type ServiceStatus struct {
-	Addrs         []netip.Addr
-	AllocatedFrom string             // the annotation; "" removes it
-	Conditions    []metav1.Condition // ours
-	Remove        []string           // types of conditions to take away
+	Addrs      []netip.Addr
+	Pools      []string           // the pool of each address; none removes the annotation
+	SharedAs   string             // the annotation; "" removes it
+	Conditions []metav1.Condition // ours
+	Remove     []string           // types of conditions to take away
 }
 
 // WriteService writes the status and the annotation of a Service in one request, on the condition that nobody changed the
@@ -38,9 +39,12 @@ func (c *Client) WriteService(ctx context.Context, key cluster.Key, uid types.UI
 }
 
 func (s ServiceStatus) patch(uid types.UID, resourceVersion string) ([]byte, error) {
-	var allocatedFrom any // null removes the annotation
-	if s.AllocatedFrom != "" {
-		allocatedFrom = s.AllocatedFrom
+	annotations := map[string]any{AnnotationAllocatedFrom: nil, AnnotationSharedAs: nil} // null removes an annotation
+	if from := AllocatedFrom(s.Pools); from != "" {
+		annotations[AnnotationAllocatedFrom] = from
+	}
+	if s.SharedAs != "" {
+		annotations[AnnotationSharedAs] = s.SharedAs
 	}
 	ingress := make([]corev1.LoadBalancerIngress, 0, len(s.Addrs))
 	vip := corev1.LoadBalancerIPModeVIP
@@ -62,7 +66,7 @@ func (s ServiceStatus) patch(uid types.UID, resourceVersion string) ([]byte, err
 		"metadata": map[string]any{
 			"uid":             uid,
 			"resourceVersion": resourceVersion,
-			"annotations":     map[string]any{AnnotationAllocatedFrom: allocatedFrom},
+			"annotations":     annotations,
 		},
 		"status": status,
 	})

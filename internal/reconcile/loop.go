@@ -46,7 +46,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			failures++
-			again = sooner(again, l.backoff(failures))
+			again = Sooner(again, l.backoff(failures))
 			l.Log.Warn("pass failed, will retry", "loop", l.Name, "error", err, "failures", failures, "retryIn", again)
 		} else {
 			failures = 0
@@ -55,7 +55,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if !sleep(ctx, rest) {
 			return nil
 		}
-		if again = sooner(again, l.Resync); again > 0 {
+		if again = Sooner(again, l.Resync); again > 0 {
 			wake.Reset(max(again-rest, 0))
 		}
 	}
@@ -87,8 +87,8 @@ func (l *Loop) backoff(failures int) time.Duration {
 	return min(low, high)
 }
 
-// sooner returns the smaller of two durations, where zero means never.
-func sooner(a, b time.Duration) time.Duration {
+// Sooner returns the smaller of two durations, where zero means never.
+func Sooner(a, b time.Duration) time.Duration {
 	if a == 0 || (b != 0 && b < a) {
 		return b
 	}

@@ -1,7 +1,6 @@
 package allocator
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -9,96 +8,150 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
-// Assign decides what every Service holds. What it holds already comes first, then moves that a Service asks for itself,
-// then those that wait, in the order of their creation.
-func Assign(c config.Config, services []cluster.Service) Assignments {
-	ordered := slices.Clone(services)
-	slices.SortFunc(ordered, func(a, b cluster.Service) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), a.Key.Compare(b.Key))
-	})
+// Retention is an address that is kept for the name of a Service which has gone.
+type Retention struct {
+	Addr    netip.Addr
+	Service cluster.Key
+}
+
+// Assign decides what every Service holds. What it holds already comes first, then moves that a Service or its pool asks
+// for, then those that wait, in the order of their creation.
+func Assign(c config.Config, services []cluster.Service, retained []Retention) Assignments {
 	p := &pass{
-		ledger: newLedger(c, ordered),
-		pools:  newPoolOrder(c),
-		held:   make([]holding, len(ordered)),
-		why:    make([][2]refusal, len(ordered)),
+		ledger:    newLedger(c, services, retained),
+		pools:     newPoolOrder(c),
+		renumbers: slices.ContainsFunc(c.Pools, func(pool config.Pool) bool { return pool.Renumber }),
+		held:      make([]holding, len(services)),
+		old:       map[int][]netip.Addr{},
+		lost:      map[int][]Loss{},
+		why:       make([][2]*refusal, len(services)),
+		todo:      make([]todo, len(services)),
 	}
-	for i := range ordered {
+	order := byAge(services)
+	var changed []int
+	for _, i := range order {
+		if Terms(&services[i]) != services[i].SharedAs {
+			changed = append(changed, i)
+			continue
+		}
 		p.keep(i)
 	}
-	for p.moveAll() {
+	for _, i := range changed {
+		p.keep(i)
 	}
-	for i := range ordered {
-		p.give(i)
-	}
+	p.each(order, moves, p.move)
+	p.each(order, lacks, p.give)
+	p.each(order, moves|lacks, p.explain)
 	return p.result()
 }
 
-// pass is the working state of one Assign.
+// pass is the working state of one Assign. Services are named by their position in its input.
 type pass struct {
 	*ledger
-	pools poolOrder
-	held  []holding
-	why   [][2]refusal // by family index
+	pools     poolOrder
+	renumbers bool // some pool moves Services off what it no longer covers
+	held      []holding
+	old       map[int][]netip.Addr // held besides, for a while, by Services that move
+	lost      map[int][]Loss
+	why       [][2]*refusal // by family index; nil is no refusal
+	todo      []todo
+}
+
+// todo is what there is to do for a Service after what it holds is taken.
+type todo uint8
+
+const (
+	moves todo = 1 << iota // it holds something other than it should
+	lacks                  // it lacks an address, or its request cannot be served
+)
+
+func (p *pass) each(order []int, what todo, do func(i int)) {
+	for _, i := range order {
+		if p.todo[i]&what != 0 {
+			do(i)
+		}
+	}
 }
 
 // holding is what a Service holds, by family index; an invalid Addr is nothing.
 type holding [2]netip.Addr
 
-// refusal is why a Service did not get something; the zero value is no refusal.
+// refusal is why a Service did not get something.
 type refusal struct {
 	reason Reason
 	detail Detail
 }
 
-// keep takes what the Service holds already, as far as it may still hold it.
+// keep takes what the Service holds already, as far as it may still hold it. Of several addresses of one family the first
+// that it asks for is the one to stay.
 func (p *pass) keep(i int) {
 	s := &p.services[i]
 	for _, a := range s.Held {
-		f := familyIndex(cluster.FamilyOf(a))
-		if p.held[i][f].IsValid() || !slices.Contains(s.Families, cluster.FamilyOf(a)) {
+		f := cluster.FamilyOf(a)
+		if !slices.Contains(s.Families, f) {
 			continue
 		}
-		if other, attr, blocked := p.blocker(i, a); blocked {
-			p.why[i][f] = p.shareConflict(a, other, attr)
+		if other, attr, blocked := p.blocker(i, a, true); blocked {
+			p.lost[i] = append(p.lost[i], Loss{Addr: a, Other: p.services[other].Key, Attribute: attr})
 			continue
 		}
+		switch first := &p.held[i][familyIndex(f)]; {
+		case !first.IsValid():
+			*first = a
+		case *first == a:
+		case p.satisfied(i, a) && !p.satisfied(i, *first):
+			p.old[i] = append(p.old[i], *first)
+			*first = a
+		default:
+			p.old[i] = append(p.old[i], a)
+		}
+	}
+	if s.OldMayGo {
+		delete(p.old, i)
+	}
+	for _, a := range p.held[i] {
+		if a.IsValid() {
+			p.take(i, a)
+		}
+	}
+	for _, a := range p.old[i] {
 		p.take(i, a)
-		p.held[i][f] = a
 	}
+	p.todo[i] = p.rest(i)
 }
 
-// moveAll lets the Services that hold something other than what they ask for move to it. It reports whether any did: a
-// move frees an address that another mover may be waiting for.
-func (p *pass) moveAll() bool {
-	moved := false
-	for i := range p.services {
-		s := &p.services[i]
-		if s.RequestError != "" || (len(s.WantAddrs) == 0 && s.WantPool == "") {
+// rest works out what there is to do for a Service besides what it holds.
+func (p *pass) rest(i int) todo {
+	if p.unservable(i) != nil {
+		return lacks
+	}
+	var rest todo
+	for _, f := range p.services[i].Families {
+		switch a := p.held[i][familyIndex(f)]; {
+		case !a.IsValid():
+			rest |= lacks
+		case !p.satisfied(i, a):
+			rest |= moves
+		}
+	}
+	return rest
+}
+
+// move gives a Service that holds something other than it should the address that it should have. It holds the old one
+// too, until the caller says that it may go.
+func (p *pass) move(i int) {
+	for _, f := range p.services[i].Families {
+		old := p.held[i][familyIndex(f)]
+		if !old.IsValid() || p.satisfied(i, old) {
 			continue
 		}
-		for _, f := range s.Families {
-			if p.held[i][familyIndex(f)].IsValid() && p.move(i, f) {
-				moved = true
-			}
+		a, why := p.find(i, f, p.otherHeld(i, f))
+		p.why[i][familyIndex(f)] = why
+		if why == nil {
+			p.award(i, a)
+			p.old[i] = slices.Insert(p.old[i], 0, old)
 		}
 	}
-	return moved
-}
-
-// move changes the address of one family to the one asked for, if that can be had.
-func (p *pass) move(i int, f cluster.Family) bool {
-	old := p.held[i][familyIndex(f)]
-	if p.satisfied(i, f, old) {
-		return false
-	}
-	a, why := p.find(i, f)
-	p.why[i][familyIndex(f)] = why
-	if why.reason != "" {
-		return false
-	}
-	p.release(i, old)
-	p.award(i, a)
-	return true
 }
 
 // award records that a Service gets an address.
@@ -106,20 +159,33 @@ func (p *pass) award(i int, a netip.Addr) {
 	f := familyIndex(cluster.FamilyOf(a))
 	p.take(i, a)
 	p.held[i][f] = a
-	p.why[i][f] = refusal{}
+	p.why[i][f] = nil
 }
 
-// satisfied reports whether an address is what the Service asks for, in that family.
-func (p *pass) satisfied(i int, f cluster.Family, a netip.Addr) bool {
+// satisfied reports whether a Service that holds an address has no cause to move away from it.
+func (p *pass) satisfied(i int, a netip.Addr) bool {
 	s := &p.services[i]
-	if want, asked := wantedAddr(s, f); asked {
-		return want == a
-	}
-	if s.WantPool == "" {
+	if p.unservable(i) != nil {
 		return true
 	}
-	pool, covered := p.config.PoolOf(a)
-	return covered && pool.Name == s.WantPool
+	if want, asked := wantedAddr(s, cluster.FamilyOf(a)); asked {
+		return want == a
+	}
+	if s.WantPool != "" {
+		at := p.config.PoolIndex(a)
+		return at >= 0 && p.config.Pools[at].Name == s.WantPool
+	}
+	return !p.renumbers || !p.renumbered(s, a)
+}
+
+// renumbered reports whether the pool that gave an address covers it no longer and moves Services off such addresses. A
+// pool that gives nothing, for whatever reason, moves nobody.
+func (p *pass) renumbered(s *cluster.Service, a netip.Addr) bool {
+	if p.config.PoolIndex(a) >= 0 {
+		return false
+	}
+	pool, exists := p.config.Pool(recordedPool(s, a))
+	return exists && pool.Renumber && !pool.Inert
 }
 
 func wantedAddr(s *cluster.Service, f cluster.Family) (netip.Addr, bool) {
@@ -131,132 +197,104 @@ func wantedAddr(s *cluster.Service, f cluster.Family) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// unservable says what is wrong with the request of a Service that can be served whatever is free; nil is nothing.
+func (p *pass) unservable(i int) *refusal {
+	s := &p.services[i]
+	if s.RequestError != "" {
+		return &refusal{InvalidRequest, Detail{Text: s.RequestError}}
+	}
+	for _, a := range s.WantAddrs {
+		if !slices.Contains(s.Families, cluster.FamilyOf(a)) {
+			return &refusal{FamilyMismatch, Detail{Addr: a, Family: cluster.FamilyOf(a)}}
+		}
+	}
+	return nil
+}
+
 // give finds addresses for the families that the Service still lacks. A Service that holds nothing and needs all its
 // families gets all or none; what is held is never given up for lack of the rest.
 func (p *pass) give(i int) {
 	s := &p.services[i]
-	if s.RequestError != "" {
-		why := refusal{InvalidRequest, Detail{Text: s.RequestError}}
-		p.why[i] = [2]refusal{why, why}
+	if why := p.unservable(i); why != nil {
+		p.why[i] = [2]*refusal{why, why}
 		return
 	}
-	for _, a := range s.WantAddrs {
-		if !slices.Contains(s.Families, cluster.FamilyOf(a)) {
-			why := refusal{FamilyMismatch, Detail{Addr: a, Family: cluster.FamilyOf(a)}}
-			p.why[i] = [2]refusal{why, why}
+	var missing []cluster.Family
+	for _, f := range s.Families {
+		if !p.held[i][familyIndex(f)].IsValid() {
+			missing = append(missing, f)
+		}
+	}
+	if len(missing) == 0 || (len(missing) == 2 && p.giveBothFromOne(i)) {
+		return
+	}
+	if len(missing) == 2 && p.named(i, missing[1]) && !p.named(i, missing[0]) {
+		slices.Reverse(missing)
+	}
+	needsAll := s.AllFamilies && len(missing) == len(s.Families)
+	var found []netip.Addr
+	for _, f := range missing {
+		other := p.otherHeld(i, f)
+		if len(found) > 0 {
+			other = found[0]
+		}
+		a, why := p.find(i, f, other)
+		p.why[i][familyIndex(f)] = why
+		switch {
+		case why == nil:
+			found = append(found, a)
+		case needsAll:
 			return
 		}
-	}
-	missing := p.missing(i)
-	if len(missing) == 2 && len(s.WantAddrs) == 0 && p.giveBothFromOne(i) {
-		return
-	}
-	found := make([]netip.Addr, 0, 2)
-	for _, f := range missing {
-		a, why := p.find(i, f)
-		p.why[i][familyIndex(f)] = why
-		if why.reason == "" {
-			found = append(found, a)
-		}
-	}
-	if s.AllFamilies && len(missing) == len(s.Families) && len(found) < len(missing) {
-		return
 	}
 	for _, a := range found {
 		p.award(i, a)
 	}
 }
 
-func (p *pass) missing(i int) []cluster.Family {
-	var missing []cluster.Family
-	for _, f := range p.services[i].Families {
-		if !p.held[i][familyIndex(f)].IsValid() {
-			missing = append(missing, f)
-		}
-	}
-	return missing
+// named reports whether one address of a family is meant for the Service: asked for, reserved or retained.
+func (p *pass) named(i int, f cluster.Family) bool {
+	_, asked := wantedAddr(&p.services[i], f)
+	_, kept := p.keptFor(i, f)
+	return asked || kept
 }
 
-// giveBothFromOne gives a dual-stack Service both its addresses from the first pool that can.
+// otherHeld returns what a Service holds in the family that is not f.
+func (p *pass) otherHeld(i int, f cluster.Family) netip.Addr { return p.held[i][1-familyIndex(f)] }
+
+// explain says why a Service lacks what it lacks as things stand at the end of the pass, so that the next pass, which starts
+// from there, says the same.
+func (p *pass) explain(i int) {
+	if p.unservable(i) != nil {
+		return
+	}
+	for _, f := range p.services[i].Families {
+		if a := p.held[i][familyIndex(f)]; !a.IsValid() || !p.satisfied(i, a) {
+			_, p.why[i][familyIndex(f)] = p.find(i, f, p.otherHeld(i, f))
+		}
+	}
+}
+
+// giveBothFromOne gives a dual-stack Service both its addresses from the first pool that can, unless some are asked for by
+// name or kept for it.
 func (p *pass) giveBothFromOne(i int) bool {
+	if len(p.services[i].WantAddrs) > 0 || len(p.kept[p.services[i].Key]) > 0 {
+		return false
+	}
 	pools, why := p.candidates(i)
-	if why.reason != "" {
+	if why != nil {
 		return false
 	}
 	for _, pool := range pools {
-		v4, ok4 := p.firstIn(i, pool, cluster.IPv4)
-		v6, ok6 := p.firstIn(i, pool, cluster.IPv6)
-		if !ok4 || !ok6 {
+		v4, ok := p.firstIn(i, pool, cluster.IPv4)
+		if !ok {
 			continue
 		}
-		p.award(i, v4)
-		p.award(i, v6)
-		return true
+		if v6, ok := p.firstIn(i, pool, cluster.IPv6); ok {
+			p.award(i, v4)
+			p.award(i, v6)
+			return true
+		}
 	}
 	return false
-}
-
-// find returns the address that a Service should get in one family, or why there is none.
-func (p *pass) find(i int, f cluster.Family) (netip.Addr, refusal) {
-	s := &p.services[i]
-	if want, asked := wantedAddr(s, f); asked {
-		return want, p.checkWanted(i, want)
-	}
-	pools, why := p.candidates(i)
-	if why.reason != "" {
-		why.detail.Family = f
-		return netip.Addr{}, why
-	}
-	if a, ok := p.sharedIn(i, pools, f); ok {
-		return a, refusal{}
-	}
-	tried := make([]string, 0, len(pools))
-	for _, pool := range pools {
-		if a, ok := p.firstFree(pool, f); ok {
-			return a, refusal{}
-		}
-		if len(p.cursors[pool][familyIndex(f)].ranges) > 0 {
-			tried = append(tried, p.config.Pools[pool].Name)
-		}
-	}
-	if len(tried) == 0 {
-		return netip.Addr{}, refusal{NoEligiblePool, Detail{Family: f, Pool: s.WantPool}}
-	}
-	return netip.Addr{}, refusal{Exhausted, Detail{Family: f, Pools: tried}}
-}
-
-func (p *pass) firstIn(i, pool int, f cluster.Family) (netip.Addr, bool) {
-	if a, ok := p.firstShared(i, pool, f); ok {
-		return a, true
-	}
-	return p.firstFree(pool, f)
-}
-
-func (p *pass) sharedIn(i int, pools []int, f cluster.Family) (netip.Addr, bool) {
-	for _, pool := range pools {
-		if a, ok := p.firstShared(i, pool, f); ok {
-			return a, true
-		}
-	}
-	return netip.Addr{}, false
-}
-
-// checkWanted says why an address that was asked for cannot be had; no reason means that it can.
-func (p *pass) checkWanted(i int, a netip.Addr) refusal {
-	s := &p.services[i]
-	pool, covered := p.config.PoolOf(a)
-	switch {
-	case !covered || (s.WantPool != "" && pool.Name != s.WantPool):
-		return refusal{AddressNotInPool, Detail{Addr: a, Pool: s.WantPool}}
-	case pool.Inert || !pool.Allocation.Admits(*s):
-		return refusal{PoolNotAllowed, Detail{Addr: a, Pool: pool.Name}}
-	}
-	if other, attr, blocked := p.blocker(i, a); blocked {
-		return p.shareConflict(a, other, attr)
-	}
-	return refusal{}
-}
-
-func (p *pass) shareConflict(a netip.Addr, other int, attr Attribute) refusal {
-	return refusal{ShareConflict, Detail{Addr: a, Other: p.services[other].Key, Attribute: attr}}
 }

@@ -90,6 +90,24 @@ func held(from string, a ...string) option {
 	}
 }
 
+// agreed makes a Service hold its addresses under the terms that it has at this point of its options.
+func agreed(s *cluster.Service) { s.SharedAs = Terms(s) }
+func mayGo(s *cluster.Service)  { s.OldMayGo = true }
+
+func reserves(address string, services ...string) poolOption {
+	return func(p *v1beta1.IPAddressPool) {
+		for _, s := range services {
+			namespace, name, _ := strings.Cut(s, "/")
+			p.Spec.Reservations = append(p.Spec.Reservations,
+				v1beta1.Reservation{Address: v1beta1.Address(address), Service: v1beta1.ServiceName{Namespace: namespace, Name: name}})
+		}
+	}
+}
+
+func allows(n int32) poolOption {
+	return func(p *v1beta1.IPAddressPool) { p.Spec.MaxPerNamespace = &n }
+}
+
 func parseAll(texts []string) []netip.Addr {
 	var out []netip.Addr
 	for _, t := range texts {
@@ -114,21 +132,24 @@ func render(o Outcome) string {
 	if len(o.Pools) > 0 {
 		words = append(words, "from", strings.Join(slices.Compact(slices.Clone(o.Pools)), "+"))
 	}
+	for _, a := range o.Old {
+		words = append(words, "old", a.String())
+	}
 	if o.Reason != Allocated || len(o.Addrs) == 0 {
 		words = append(words, string(o.Reason))
 	}
 	return strings.Join(words, " ")
 }
 
-func check(t *testing.T, rows []row) {
+func check(t *testing.T, rows []row, retained ...Retention) {
 	t.Helper()
 	for _, r := range rows {
 		t.Run(r.says, func(t *testing.T) {
 			c, _ := config.Parse(config.Objects{Pools: r.pools})
-			got := Assign(c, r.services)
+			got := byKey(Assign(c, r.services, retained))
 			var rendered []string
 			for _, s := range r.services {
-				rendered = append(rendered, render(got.Services[s.Key]))
+				rendered = append(rendered, render(got[s.Key]))
 			}
 			if diff := cmp.Diff(r.want, rendered); diff != "" {
 				t.Error(diff)
@@ -203,16 +224,110 @@ func TestWhatIsAskedFor(t *testing.T) {
 		{"what cannot be understood", objects{pool("p", "192.0.2.1")}, these{service("s", broken)}, []string{"InvalidRequest"}},
 		{"what cannot be understood takes nothing away", objects{pool("p", "192.0.2.1")},
 			these{service("s", broken, held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p InvalidRequest"}},
-		{"another address than the one held: a move", objects{pool("p", "192.0.2.0/29")},
-			these{service("s", held("p", "192.0.2.1"), want("192.0.2.5"))}, []string{"192.0.2.5 from p"}},
-		{"another pool than the one held from: a move", objects{pool("p", "192.0.2.1"), pool("q", "198.51.100.1")},
-			these{service("s", held("p", "192.0.2.1"), wantPool("q"))}, []string{"198.51.100.1 from q"}},
+		{"another address than the one held: a move, and both are held", objects{pool("p", "192.0.2.0/29")},
+			these{service("s", held("p", "192.0.2.1"), want("192.0.2.5"))}, []string{"192.0.2.5 192.0.2.1 from p old 192.0.2.1"}},
+		{"another pool than the one held from: a move, and both are held", objects{pool("p", "192.0.2.1"), pool("q", "198.51.100.1")},
+			these{service("s", held("p", "192.0.2.1"), wantPool("q"))}, []string{"198.51.100.1 192.0.2.1 from q+p old 192.0.2.1"}},
 		{"a move that cannot be made takes nothing away", objects{pool("p", "192.0.2.0/29")},
 			these{service("s", held("p", "192.0.2.1"), want("192.0.2.5")), service("t", held("p", "192.0.2.5"))},
 			[]string{"192.0.2.1 from p ShareConflict", "192.0.2.5 from p"}},
-		{"moves that wait for one another are made in one pass", objects{pool("p", "192.0.2.1-192.0.2.3")},
-			these{service("a", held("p", "192.0.2.1"), want("192.0.2.2")), service("b", held("p", "192.0.2.2"), want("192.0.2.3")), service("c", want("192.0.2.1"))},
-			[]string{"192.0.2.2 from p", "192.0.2.3 from p", "192.0.2.1 from p"}},
+	})
+}
+
+func TestMoves(t *testing.T) {
+	p := objects{pool("p", "192.0.2.1-192.0.2.6 2001:db8::1-2001:db8::2")}
+	renumber := func(p *v1beta1.IPAddressPool) { p.Spec.OnChange = v1beta1.OnChangeRenumber }
+	unreadable := func(p *v1beta1.IPAddressPool) { p.Spec.Addresses = append(p.Spec.Addresses, "x") }
+	check(t, []row{
+		{"the old address is held until it may go", p, these{service("s", held("p", "192.0.2.5", "192.0.2.1"), want("192.0.2.5"))},
+			[]string{"192.0.2.5 192.0.2.1 from p old 192.0.2.1"}},
+		{"then it goes", p, these{service("s", held("p", "192.0.2.5", "192.0.2.1"), want("192.0.2.5"), mayGo)}, []string{"192.0.2.5 from p"}},
+		{"which is the new one is seen from what is asked for, not from the order", p,
+			these{service("s", held("p", "192.0.2.1", "192.0.2.5"), want("192.0.2.5"), mayGo)}, []string{"192.0.2.5 from p"}},
+		{"who asks for the old one back has it back", p, these{service("s", held("p", "192.0.2.5", "192.0.2.1"), want("192.0.2.1"))},
+			[]string{"192.0.2.1 192.0.2.5 from p old 192.0.2.5"}},
+		{"who asks for a third one holds three", p, these{service("s", held("p", "192.0.2.5", "192.0.2.1"), want("192.0.2.6"))},
+			[]string{"192.0.2.6 192.0.2.5 192.0.2.1 from p old 192.0.2.5 old 192.0.2.1"}},
+		{"who waits for the old one has to wait", p, these{service("s", held("p", "192.0.2.5", "192.0.2.1"), want("192.0.2.5")), service("t", want("192.0.2.1"))},
+			[]string{"192.0.2.5 192.0.2.1 from p old 192.0.2.1", "ShareConflict"}},
+		{"and gets it when it goes", p, these{service("s", held("p", "192.0.2.5", "192.0.2.1"), want("192.0.2.5"), mayGo), service("t", want("192.0.2.1"))},
+			[]string{"192.0.2.5 from p", "192.0.2.1 from p"}},
+		{"the other family stays where it is", p, these{service("s", both, held("p", "192.0.2.1", "2001:db8::2"), want("192.0.2.5"))},
+			[]string{"192.0.2.5 192.0.2.1 2001:db8::2 from p old 192.0.2.1"}},
+		{"a pool that renumbers moves who holds what it covers no longer", objects{pool("p", "192.0.2.5", renumber)},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.5 192.0.2.1 from p old 192.0.2.1"}},
+		{"to another pool if need be", objects{pool("p", "2001:db8::1", renumber), pool("q", "198.51.100.1")},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"198.51.100.1 192.0.2.1 from q+p old 192.0.2.1"}},
+		{"and nobody while no address is free", objects{pool("p", "192.0.2.5", renumber)},
+			these{service("s", held("p", "192.0.2.1")), service("t", held("p", "192.0.2.5"))}, []string{"192.0.2.1 from p Exhausted", "192.0.2.5 from p"}},
+		{"nor who holds what another pool covers now", objects{pool("p", "192.0.2.5", renumber), pool("q", "192.0.2.1")},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from q"}},
+		{"nor while its object cannot be understood", objects{pool("p", "192.0.2.5", renumber, unreadable)},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"nor while it is on its way out", objects{pool("p", "192.0.2.5", renumber, deleted), pool("q", "198.51.100.1")},
+			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"a pool that keeps moves nobody", objects{pool("p", "192.0.2.5")}, these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+	})
+}
+
+func TestReservations(t *testing.T) {
+	p := objects{pool("p", "192.0.2.1-192.0.2.3", reserves("192.0.2.1", "ns/a"))}
+	manualOne := objects{pool("p", "192.0.2.1", manual, onlyFor("other"), reserves("192.0.2.1", "ns/a")), pool("q", "198.51.100.1")}
+	check(t, []row{
+		{"the Service that has one gets it", p, these{service("b"), service("a")}, []string{"192.0.2.2 from p", "192.0.2.1 from p"}},
+		{"nobody else does", objects{pool("p", "192.0.2.1", reserves("192.0.2.1", "ns/a"))}, these{service("b")}, []string{"Exhausted"}},
+		{"not even who asks for it", p, these{service("b", want("192.0.2.1"))}, []string{"AddressReserved"}},
+		{"nor who could share it", p, these{service("a", key("k")), service("b", key("k"), port(443))}, []string{"192.0.2.1 from p", "192.0.2.2 from p"}},
+		{"unless it is reserved for both", objects{pool("p", "192.0.2.1-192.0.2.3", reserves("192.0.2.1", "ns/a", "ns/b"))},
+			these{service("a", key("k")), service("b", key("k"), port(443))}, []string{"192.0.2.1 from p", "192.0.2.1 from p"}},
+		{"whatever serviceAllocation and autoAssign say", manualOne, these{service("a")}, []string{"192.0.2.1 from p"}},
+		{"but only that address", manualOne, these{service("a", want("192.0.2.1")), service("b")}, []string{"192.0.2.1 from p", "198.51.100.1 from q"}},
+		{"who asks for another address gets that", p, these{service("a", want("192.0.2.3"))}, []string{"192.0.2.3 from p"}},
+		{"who asks for another pool gets that", manualOne, these{service("a", wantPool("q"))}, []string{"198.51.100.1 from q"}},
+		{"who held it before keeps it", p, these{service("b", held("p", "192.0.2.1")), service("a")}, []string{"192.0.2.1 from p", "192.0.2.2 from p"}},
+		{"it moves nobody who holds something else", p, these{service("a", held("p", "192.0.2.2"))}, []string{"192.0.2.2 from p"}},
+		{"the other family comes from the same pool", objects{pool("a", "192.0.2.8 2001:db8:a::1"), pool("b", "192.0.2.1 2001:db8:b::1", reserves("2001:db8:b::1", "ns/a"))},
+			these{service("a", both)}, []string{"192.0.2.1 2001:db8:b::1 from b"}},
+		{"one that the pool does not have reserves nothing", objects{pool("p", "192.0.2.1"), pool("q", "198.51.100.1", reserves("192.0.2.1", "ns/a"))},
+			these{service("b")}, []string{"192.0.2.1 from p"}},
+	})
+}
+
+func TestRetention(t *testing.T) {
+	p := objects{pool("p", "192.0.2.1-192.0.2.2")}
+	kept := Retention{netip.MustParseAddr("192.0.2.1"), cluster.Key{Namespace: "ns", Name: "a"}}
+	check(t, []row{
+		{"what is kept for a name is given to it", p, these{service("b"), service("a")}, []string{"192.0.2.2 from p", "192.0.2.1 from p"}},
+		{"and to nobody else", p, these{service("b"), service("c")}, []string{"192.0.2.2 from p", "Exhausted"}},
+		{"not even to who asks for it", p, these{service("b", want("192.0.2.1"))}, []string{"AddressReserved"}},
+		{"who comes back and asks for another address gets that", p, these{service("a", want("192.0.2.2"))}, []string{"192.0.2.2 from p"}},
+		{"a pool that admits the Service no longer does not give it", objects{pool("p", "192.0.2.1", onlyFor("other"))}, these{service("a")}, []string{"NoEligiblePool"}},
+		{"nor one that must be asked", objects{pool("p", "192.0.2.1", manual)}, these{service("a")}, []string{"NoEligiblePool"}},
+		{"but when it is asked, it does", objects{pool("p", "192.0.2.0-192.0.2.2", manual)}, these{service("a", wantPool("p"))}, []string{"192.0.2.1 from p"}},
+		{"an address that no pool has any more is kept for nobody", objects{pool("q", "198.51.100.1")}, these{service("a")}, []string{"198.51.100.1 from q"}},
+	}, kept)
+}
+
+func TestQuotas(t *testing.T) {
+	one := pool("p", "192.0.2.1-192.0.2.5 2001:db8::1-2001:db8::5", allows(1))
+	check(t, []row{
+		{"a namespace gets as many as it may", objects{one}, these{service("a"), service("b"), service("other/a")},
+			[]string{"192.0.2.1 from p", "QuotaExceeded", "192.0.2.2 from p"}},
+		{"of each family", objects{one}, these{service("a"), service("b", v6), service("c", v6)},
+			[]string{"192.0.2.1 from p", "2001:db8::1 from p", "QuotaExceeded"}},
+		{"and then from the next pool", objects{one, pool("q", "198.51.100.1")}, these{service("a"), service("b")}, []string{"192.0.2.1 from p", "198.51.100.1 from q"}},
+		{"an address that is shared counts once", objects{one}, these{service("a", key("k")), service("b", key("k"), port(443))},
+			[]string{"192.0.2.1 from p", "192.0.2.1 from p"}},
+		{"it holds for who asks for an address too", objects{one}, these{service("a"), service("b", want("192.0.2.5"))}, []string{"192.0.2.1 from p", "QuotaExceeded"}},
+		{"and for what is reserved", objects{pool("p", "192.0.2.1-192.0.2.5", allows(1), reserves("192.0.2.5", "ns/b"))},
+			these{service("a"), service("b")}, []string{"192.0.2.1 from p", "QuotaExceeded"}},
+		{"what is held is kept, however many they are", objects{one}, these{service("a", held("p", "192.0.2.1")), service("b", held("p", "192.0.2.2"))},
+			[]string{"192.0.2.1 from p", "192.0.2.2 from p"}},
+		{"who moves takes its own place", objects{one}, these{service("a", held("p", "192.0.2.1"), want("192.0.2.5"))},
+			[]string{"192.0.2.5 192.0.2.1 from p old 192.0.2.1"}},
+		{"unless another of the namespace stays there", objects{one},
+			these{service("a", key("k"), held("p", "192.0.2.1"), want("192.0.2.5")), service("b", key("k"), port(443), held("p", "192.0.2.1"))},
+			[]string{"192.0.2.1 from p QuotaExceeded", "192.0.2.1 from p"}},
 	})
 }
 
@@ -283,8 +398,27 @@ func TestSharing(t *testing.T) {
 		{"an address to share comes before a free one", objects{pool("a", "192.0.2.9"), pool("p", "192.0.2.1")},
 			these{service("a", key("k"), held("p", "192.0.2.1")), service("b", key("k"), port(443))}, together},
 		{"an address asked for, that can be shared", p, these{service("a", key("k")), service("b", key("k"), port(443), want("192.0.2.1"))}, together},
-		{"who changes its key moves out, and the elder stays", p,
+		{"who changes its key moves out", p,
+			these{service("a", key("k"), agreed, held("p", "192.0.2.1")), service("b", key("k"), port(443), held("p", "192.0.2.1"), agreed, key("l"))}, apart},
+		{"also if it is the elder", p,
+			these{service("a", key("k"), held("p", "192.0.2.1"), agreed, key("l")), service("b", created(5), key("k"), port(443), agreed, held("p", "192.0.2.1"))},
+			[]string{"192.0.2.2 from p", "192.0.2.1 from p"}},
+		{"who changes its externalTrafficPolicy moves out", p,
+			these{service("a", key("k"), held("p", "192.0.2.1"), agreed, local), service("b", key("k"), port(443), agreed, held("p", "192.0.2.1"))},
+			[]string{"192.0.2.2 from p", "192.0.2.1 from p"}},
+		{"or waits, if it asks for that address", p,
+			these{service("a", key("k"), want("192.0.2.1"), held("p", "192.0.2.1"), agreed, local), service("b", key("k"), port(443), agreed, held("p", "192.0.2.1"))},
+			[]string{"ShareConflict", "192.0.2.1 from p"}},
+		{"and comes back when it changes back", p,
+			these{service("a", key("k"), want("192.0.2.1")), service("b", key("k"), port(443), agreed, held("p", "192.0.2.1"))}, together},
+		{"who takes another's port moves out", p,
+			these{service("a", key("k"), held("p", "192.0.2.1"), agreed, port(443)), service("b", key("k"), port(443), agreed, held("p", "192.0.2.1"))},
+			[]string{"192.0.2.2 from p", "192.0.2.1 from p"}},
+		{"of two that changed the younger moves out", p,
 			these{service("a", key("k"), held("p", "192.0.2.1")), service("b", key("l"), port(443), held("p", "192.0.2.1"))}, apart},
+		{"who shares across namespaces goes on when the pool lets nobody else", p,
+			these{service("x/a", key("k"), held("p", "192.0.2.1"), agreed), service("y/b", key("k"), port(443), held("p", "192.0.2.1"), agreed), service("z/c", key("k"), port(90))},
+			[]string{"192.0.2.1 from p", "192.0.2.1 from p", "192.0.2.2 from p"}},
 	})
 }
 
@@ -293,7 +427,7 @@ func TestUsage(t *testing.T) {
 		pool("p", "192.0.2.0/30 2001:db8::/64"), pool("half", "2001:db8:1::/65"), pool("q", "198.51.100.1")}})
 	got := Assign(c, these{
 		service("a", key("k")), service("b", key("k"), port(443)), service("c", dual), service("d", held("q", "203.0.113.1")),
-	}).Pools
+	}, nil).Pools
 	want := map[string]PoolUsage{
 		"p":    {V4: Usage{4, 2, 2}, V6: Usage{math.MaxInt64, 1, math.MaxInt64 - 1}, Services: 3},
 		"half": {V6: Usage{math.MaxInt64, 0, math.MaxInt64}},

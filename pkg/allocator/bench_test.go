@@ -35,10 +35,10 @@ func onePool(addresses ...v1beta1.AddressRange) config.Config {
 func BenchmarkAssignHeld(b *testing.B) {
 	c := onePool("10.0.0.0/16")
 	services := waiting(10_000)
-	services = applied(services, Assign(c, services))
+	services = applied(services, byKey(Assign(c, services, nil)))
 	b.ReportAllocs()
 	for b.Loop() {
-		Assign(c, services)
+		Assign(c, services, nil)
 	}
 }
 
@@ -48,7 +48,7 @@ func BenchmarkAssignFill(b *testing.B) {
 	services := waiting(65_536)
 	b.ReportAllocs()
 	for b.Loop() {
-		Assign(c, services)
+		Assign(c, services, nil)
 	}
 	b.ReportMetric(float64(65_536*b.N)/b.Elapsed().Seconds(), "allocations/s")
 }
@@ -57,10 +57,10 @@ func BenchmarkAssignFill(b *testing.B) {
 func BenchmarkAssignLastFree(b *testing.B) {
 	c := onePool("10.0.0.0/16")
 	services := waiting(65_536)
-	services = applied(services, Assign(c, services))
+	services = applied(services, byKey(Assign(c, services, nil)))
 	services[70].Held, services[70].HeldFrom = nil, nil
 	b.ReportAllocs()
 	for b.Loop() {
-		Assign(c, services)
+		Assign(c, services, nil)
 	}
 }

@@ -22,7 +22,7 @@ func eachWorld(t *testing.T, law func(t *testing.T, w *world)) {
 	for seed := range uint64(worlds) {
 		w := newWorld(seed)
 		for range w.rng.IntN(6) {
-			w.apply(Assign(w.config(), w.services))
+			w.apply(w.assign())
 			for range 1 + w.rng.IntN(4) {
 				w.edit()
 			}
@@ -37,11 +37,12 @@ func eachWorld(t *testing.T, law func(t *testing.T, w *world)) {
 func TestLaw1NoAddressIsHeldTwiceUnlessSharingAllowsIt(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		c := w.config()
-		got := Assign(c, w.services)
+		got := w.assign()
 		for i, a := range w.services {
 			for _, b := range w.services[i+1:] {
-				for _, addr := range got.Services[a.Key].Addrs {
-					if slices.Contains(got.Services[b.Key].Addrs, addr) && !canShare(c, addr, a, b) {
+				for _, addr := range got[a.Key].Addrs {
+					both := slices.Contains(a.Held, addr) && slices.Contains(b.Held, addr)
+					if slices.Contains(got[b.Key].Addrs, addr) && !canShare(c, addr, a, b, both) {
 						t.Errorf("%s is held by %s and %s, which may not share it", addr, a.Key, b.Key)
 					}
 				}
@@ -50,8 +51,9 @@ func TestLaw1NoAddressIsHeldTwiceUnlessSharingAllowsIt(t *testing.T) {
 	})
 }
 
-// canShare states the sharing rule a second time, in other words than the code under test.
-func canShare(c config.Config, addr netip.Addr, a, b cluster.Service) bool {
+// canShare states the sharing rule a second time, in other words than the code under test. Those who both hold the address
+// already go on sharing it when the pool does not let others share it across namespaces any more.
+func canShare(c config.Config, addr netip.Addr, a, b cluster.Service, both bool) bool {
 	if a.SharingKey == "" || b.SharingKey == "" || a.SharingKey != b.SharingKey || a.TrafficPolicy != b.TrafficPolicy {
 		return false
 	}
@@ -60,7 +62,7 @@ func canShare(c config.Config, addr netip.Addr, a, b cluster.Service) bool {
 		return false
 	}
 	pool, covered := c.PoolOf(addr)
-	if !sameNamespace && covered && !pool.ShareAcross {
+	if !sameNamespace && !both && (!covered || !pool.ShareAcross) {
 		return false
 	}
 	ports := map[cluster.Port]bool{}
@@ -77,37 +79,121 @@ func canShare(c config.Config, addr netip.Addr, a, b cluster.Service) bool {
 
 func TestLaw2AValidHoldIsKept(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
-		c := w.config()
-		got := Assign(c, w.services)
+		got := w.assign()
 		for _, s := range w.services {
-			if len(s.WantAddrs) > 0 || s.WantPool != "" {
-				continue // may move to what it asks for
-			}
 			for _, addr := range s.Held {
-				if !slices.Contains(s.Families, cluster.FamilyOf(addr)) || contested(c, w.services, s, addr) {
+				if !slices.Contains(s.Families, cluster.FamilyOf(addr)) || evictable(w, s, addr) {
 					continue
 				}
-				if !slices.Contains(got.Services[s.Key].Addrs, addr) {
-					t.Errorf("%s held %s, which nobody contests, and now has %v", s.Key, addr, got.Services[s.Key].Addrs)
+				if others := slices.DeleteFunc(slices.Clone(s.Held), func(a netip.Addr) bool {
+					return a == addr || cluster.FamilyOf(a) != cluster.FamilyOf(addr)
+				}); s.OldMayGo && len(others) > 0 {
+					continue // it is one of an old and a new one, and the old may go
+				}
+				if !slices.Contains(got[s.Key].Addrs, addr) {
+					t.Errorf("%s held %s, which nobody contests, and now has %v", s.Key, addr, got[s.Key].Addrs)
 				}
 			}
 		}
 	})
 }
 
-func contested(c config.Config, services []cluster.Service, s cluster.Service, addr netip.Addr) bool {
-	return slices.ContainsFunc(services, func(o cluster.Service) bool {
-		return o.Key != s.Key && slices.Contains(o.Held, addr) && !canShare(c, addr, s, o)
+// evictable reports whether somebody else holds the address too, the two cannot share it, and it was not the other who changed.
+func evictable(w *world, s cluster.Service, addr netip.Addr) bool {
+	changed := func(s cluster.Service) bool { return Terms(&s) != s.SharedAs }
+	return slices.ContainsFunc(w.services, func(o cluster.Service) bool {
+		return o.Key != s.Key && slices.Contains(o.Held, addr) && !canShare(w.config(), addr, s, o, true) && (changed(s) || !changed(o))
 	})
+}
+
+func TestWhoMovesHoldsTheOldAddressUntilItMayGo(t *testing.T) {
+	moves, ends := 0, 0
+	eachWorld(t, func(t *testing.T, w *world) {
+		for _, s := range w.services {
+			if s.OldMayGo {
+				ends++
+			}
+		}
+		got := w.assign()
+		for _, s := range w.services {
+			perFamily := map[cluster.Family]int{}
+			for _, a := range got[s.Key].Addrs {
+				perFamily[cluster.FamilyOf(a)]++
+			}
+			for f, n := range perFamily {
+				old := slices.IndexFunc(got[s.Key].Old, func(a netip.Addr) bool { return cluster.FamilyOf(a) == f })
+				if (n > 1) != (old >= 0) {
+					t.Errorf("%s holds %d %s addresses, and %v are said to be old", s.Key, n, f, got[s.Key].Old)
+				}
+				if n > 1 {
+					moves++
+				}
+			}
+		}
+	})
+	if moves < worlds/20 || ends < worlds/20 {
+		t.Errorf("%d moves and %d ends of moves in %d worlds: that tests nothing", moves, ends, worlds)
+	}
+}
+
+func TestNoGiftExceedsAQuota(t *testing.T) {
+	gifts := 0
+	eachWorld(t, func(t *testing.T, w *world) {
+		c := w.config()
+		got := w.assign()
+		after := applied(w.services, got)
+		for _, s := range w.services {
+			for _, addr := range got[s.Key].Addrs {
+				pool, covered := c.PoolOf(addr)
+				if slices.Contains(s.Held, addr) || !covered || pool.MaxPerNamespace == 0 {
+					continue
+				}
+				gifts++
+				used := quotaUsed(c, after, pool.Name, s.Key.Namespace, cluster.FamilyOf(addr))
+				for _, old := range got[s.Key].Old {
+					if p, _ := c.PoolOf(old); p.Name == pool.Name && cluster.FamilyOf(old) == cluster.FamilyOf(addr) {
+						used-- // on its way out
+					}
+				}
+				if used > pool.MaxPerNamespace && !joined(w.services, s, addr) {
+					t.Errorf("%s was given %s, and its namespace now has %d of pool %s, which allows %d", s.Key, addr, used, pool.Name, pool.MaxPerNamespace)
+				}
+			}
+		}
+	})
+	if gifts < worlds/20 {
+		t.Errorf("%d gifts under a quota in %d worlds: that tests nothing", gifts, worlds)
+	}
+}
+
+// joined reports whether a Service's namespace had the address already, so that its quota was not touched.
+func joined(services []cluster.Service, s cluster.Service, addr netip.Addr) bool {
+	return slices.ContainsFunc(services, func(o cluster.Service) bool {
+		return o.Key.Namespace == s.Key.Namespace && slices.Contains(o.Held, addr)
+	})
+}
+
+// quotaUsed counts the addresses of a pool's family that a namespace holds.
+func quotaUsed(c config.Config, services []cluster.Service, pool, namespace string, f cluster.Family) int {
+	addrs := map[netip.Addr]bool{}
+	for _, s := range services {
+		for _, a := range s.Held {
+			if p, covered := c.PoolOf(a); covered && p.Name == pool && s.Key.Namespace == namespace && cluster.FamilyOf(a) == f {
+				addrs[a] = true
+			}
+		}
+	}
+	return len(addrs)
 }
 
 func TestLaw3AssigningTwiceChangesNothing(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
-		first := Assign(w.config(), w.services)
-		second := Assign(w.config(), applied(w.services, first))
+		first := w.assign()
+		w.apply(first)
+		second := w.assign()
 		for _, s := range w.services {
-			if !slices.Equal(first.Services[s.Key].Addrs, second.Services[s.Key].Addrs) {
-				t.Errorf("%s had %v and after a second pass %v", s.Key, first.Services[s.Key], second.Services[s.Key])
+			if !slices.Equal(first[s.Key].Addrs, second[s.Key].Addrs) || first[s.Key].Message() != second[s.Key].Message() {
+				t.Errorf("%s had %v and after a second pass %v", s.Key, first[s.Key], second[s.Key])
 			}
 		}
 	})
@@ -115,12 +201,13 @@ func TestLaw3AssigningTwiceChangesNothing(t *testing.T) {
 
 func TestLaw4TheOrderOfTheInputChangesNothing(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
-		want := Assign(w.config(), w.services)
+		want := w.assign()
 		w.rng.Shuffle(len(w.services), func(i, j int) { w.services[i], w.services[j] = w.services[j], w.services[i] })
 		pools := slices.Clone(w.objects.Pools)
 		w.rng.Shuffle(len(pools), func(i, j int) { pools[i], pools[j] = pools[j], pools[i] })
-		c, _ := config.Parse(config.Objects{Pools: pools})
-		if diff := cmp.Diff(want, Assign(c, w.services), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		w.setPools(pools)
+		w.rng.Shuffle(len(w.retained), func(i, j int) { w.retained[i], w.retained[j] = w.retained[j], w.retained[i] })
+		if diff := cmp.Diff(want, w.assign(), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("another order gives another result (-want +got):\n%s", diff)
 		}
 	})
@@ -128,14 +215,14 @@ func TestLaw4TheOrderOfTheInputChangesNothing(t *testing.T) {
 
 func TestLaw5EveryAddressGivenLiesInAPoolThatAllowsTheService(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
-		c := w.config()
-		got := Assign(c, w.services)
+		got := w.assign()
+		after := applied(w.services, got)
 		for _, s := range w.services {
-			for _, addr := range got.Services[s.Key].Addrs {
+			for _, addr := range got[s.Key].Addrs {
 				if slices.Contains(s.Held, addr) {
 					continue // kept, not given
 				}
-				if why := forbidden(c, s, addr); why != "" {
+				if why := forbidden(w, after, s, addr); why != "" {
 					t.Errorf("%s was given %s: %s", s.Key, addr, why)
 				}
 			}
@@ -144,23 +231,39 @@ func TestLaw5EveryAddressGivenLiesInAPoolThatAllowsTheService(t *testing.T) {
 }
 
 // forbidden says why a Service may not be given an address, by looking at the address alone.
-func forbidden(c config.Config, s cluster.Service, addr netip.Addr) string {
+func forbidden(w *world, after []cluster.Service, s cluster.Service, addr netip.Addr) string {
+	c := w.config()
 	pool, covered := c.PoolOf(addr)
 	asked := slices.Contains(s.WantAddrs, addr)
+	var reserved, keptForOthers, keptForMe bool
+	for _, r := range pool.Reservations {
+		if r.Addr == addr {
+			reserved = reserved || r.Service == s.Key
+			keptForOthers = keptForOthers || r.Service != s.Key
+		}
+	}
+	for _, r := range w.retained {
+		if r.Addr == addr {
+			keptForMe = keptForMe || r.Service == s.Key
+			keptForOthers = keptForOthers || r.Service != s.Key
+		}
+	}
 	switch {
 	case !covered:
 		return "no pool has it"
 	case pool.Inert:
 		return "its pool is inert"
-	case !pool.Allocation.Admits(s):
+	case keptForOthers && !reserved && !keptForMe:
+		return "it is kept for another"
+	case !pool.Allocation.Admits(&s) && !reserved:
 		return "its pool does not admit the Service"
 	case s.WantPool != "" && s.WantPool != pool.Name:
 		return "it is not in the pool that was asked for"
-	case !asked && s.WantPool == "" && !pool.AutoAssign:
+	case !asked && !reserved && s.WantPool == "" && !pool.AutoAssign:
 		return "its pool is not for automatic assignment"
 	case !asked && slices.ContainsFunc(s.WantAddrs, func(a netip.Addr) bool { return cluster.FamilyOf(a) == cluster.FamilyOf(addr) }):
 		return "another address of that family was asked for"
-	case !asked && pool.AvoidBuggyIPs && addr.Is4() && (addr.As4()[3] == 0 || addr.As4()[3] == 255):
+	case !asked && !reserved && !keptForMe && !heldByAnother(after, s, addr) && pool.AvoidBuggyIPs && addr.Is4() && (addr.As4()[3] == 0 || addr.As4()[3] == 255):
 		return "its pool avoids .0 and .255"
 	case s.RequestError != "":
 		return "its annotations cannot be understood"
@@ -168,26 +271,26 @@ func forbidden(c config.Config, s cluster.Service, addr netip.Addr) string {
 	return ""
 }
 
+func heldByAnother(services []cluster.Service, s cluster.Service, addr netip.Addr) bool {
+	return slices.ContainsFunc(services, func(o cluster.Service) bool { return o.Key != s.Key && slices.Contains(o.Held, addr) })
+}
+
 func TestLaw6AnotherServiceNeverMovesMine(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
-		before := Assign(w.config(), w.services)
+		before := w.assign()
 		w.apply(before)
-		left := slices.Clone(w.services)
-		if len(left) > 0 && w.chance(50) {
-			i := w.rng.IntN(len(left))
-			left = slices.Delete(left, i, i+1)
+		if len(w.services) > 0 && w.chance(50) {
+			i := w.rng.IntN(len(w.services))
+			w.services = slices.Delete(w.services, i, i+1)
 		} else {
-			added := w.addService()
+			w.addService()
+			added := &w.services[len(w.services)-1]
 			added.Held, added.HeldFrom = nil, nil
-			left = append(left, added)
 		}
-		after := Assign(w.config(), left)
-		for _, s := range left {
-			if len(s.WantAddrs) > 0 || s.WantPool != "" {
-				continue // may move to what it asks for once that is free
-			}
-			for _, addr := range before.Services[s.Key].Addrs {
-				if !slices.Contains(after.Services[s.Key].Addrs, addr) {
+		after := w.assign()
+		for _, s := range w.services {
+			for _, addr := range before[s.Key].Addrs {
+				if !slices.Contains(after[s.Key].Addrs, addr) {
 					t.Errorf("%s lost %s because another Service came or went", s.Key, addr)
 				}
 			}
@@ -198,7 +301,7 @@ func TestLaw6AnotherServiceNeverMovesMine(t *testing.T) {
 func TestLaw7PendingOnlyIfNoEligibleAddressIsFree(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		c := w.config()
-		got := Assign(c, w.services)
+		got := w.assign()
 		after := applied(w.services, got)
 		for _, s := range after {
 			if s.RequestError != "" || slices.ContainsFunc(s.WantAddrs, func(a netip.Addr) bool {
@@ -212,7 +315,7 @@ func TestLaw7PendingOnlyIfNoEligibleAddressIsFree(t *testing.T) {
 					continue
 				}
 				missing++
-				if obtainable(c, after, s, f) {
+				if obtainable(w, c, after, s, f) {
 					available++
 				}
 			}
@@ -220,48 +323,57 @@ func TestLaw7PendingOnlyIfNoEligibleAddressIsFree(t *testing.T) {
 				continue
 			}
 			if available > 0 {
-				t.Errorf("%s lacks %d addresses (%s) though %d can be had", s.Key, missing, got.Services[s.Key].Reason, available)
+				t.Errorf("%s lacks %d addresses (%s) though %d can be had", s.Key, missing, got[s.Key].Reason, available)
 			}
 		}
 	})
 }
 
 // obtainable tries every address there is.
-func obtainable(c config.Config, services []cluster.Service, s cluster.Service, f cluster.Family) bool {
+func obtainable(w *world, c config.Config, services []cluster.Service, s cluster.Service, f cluster.Family) bool {
 	for last := range 40 {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(last)})
 		if f == cluster.IPv6 {
 			addr = netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", last))
 		}
-		if forbidden(c, s, addr) == "" && !contested(c, services, s, addr) {
+		if forbidden(w, services, s, addr) != "" || contested(c, services, s, addr) {
+			continue
+		}
+		pool, _ := c.PoolOf(addr)
+		if pool.MaxPerNamespace == 0 || joined(services, s, addr) || quotaUsed(c, services, pool.Name, s.Key.Namespace, f) < pool.MaxPerNamespace {
 			return true
 		}
 	}
 	return false
 }
 
+func contested(c config.Config, services []cluster.Service, s cluster.Service, addr netip.Addr) bool {
+	return slices.ContainsFunc(services, func(o cluster.Service) bool {
+		return o.Key != s.Key && slices.Contains(o.Held, addr) && !canShare(c, addr, s, o, false)
+	})
+}
+
 func TestLaw8ABadObjectNeverReleasesOrMovesAnAddress(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
-		w.apply(Assign(w.config(), w.services))
-		before := Assign(w.config(), w.services)
+		w.apply(w.assign())
+		before := w.assign()
+		w.apply(before)
 		if len(w.objects.Pools) == 0 {
 			return
 		}
-		whole := w.config()
 		w.damagePool()
-		damaged := w.config()
-		after := Assign(damaged, w.services)
+		c := w.config()
+		after := w.assign()
 		for _, s := range w.services {
-			if len(s.WantAddrs) > 0 || s.WantPool != "" {
-				continue // may move to what it asks for
-			}
-			for _, addr := range before.Services[s.Key].Addrs {
-				heir, covered := damaged.PoolOf(addr)
-				if old, _ := whole.PoolOf(addr); covered && old.ShareAcross && !heir.ShareAcross {
-					continue // a younger pool, with its own sharing rule, has it now
-				}
-				if !slices.Contains(after.Services[s.Key].Addrs, addr) {
+			for _, addr := range before[s.Key].Addrs {
+				if !slices.Contains(after[s.Key].Addrs, addr) {
 					t.Errorf("%s lost %s because a pool object went bad", s.Key, addr)
+				}
+				given := s.HeldFrom[slices.Index(s.Held, addr)]
+				pool, exists := c.Pool(given)
+				moved := slices.Contains(after[s.Key].Old, addr) && !slices.Contains(before[s.Key].Old, addr)
+				if moved && s.WantPool == "" && len(s.WantAddrs) == 0 && (!exists || pool.Inert || !pool.Renumber || pool.Covers.Contains(addr)) {
+					t.Errorf("%s is moved off %s though its pool %s did not ask for that", s.Key, addr, given)
 				}
 			}
 		}

@@ -32,6 +32,10 @@ const (
 	FamilyMismatch Reason = "FamilyMismatch"
 	// ShareConflict: another Service holds the address that was asked for, and the two may not share it.
 	ShareConflict Reason = "ShareConflict"
+	// AddressReserved: the address that was asked for is kept for another Service.
+	AddressReserved Reason = "AddressReserved"
+	// QuotaExceeded: the Service's namespace has as many addresses of the eligible pools as it may have.
+	QuotaExceeded Reason = "QuotaExceeded"
 	// InvalidRequest: an annotation cannot be understood.
 	InvalidRequest Reason = "InvalidRequest"
 )
@@ -56,18 +60,32 @@ type Detail struct {
 	Pools     []string       `json:"pools,omitempty"` // the pools that were tried
 	Other     cluster.Key    `json:"other,omitzero"`  // the Service that is in the way
 	Attribute Attribute      `json:"attribute,omitempty"`
+	Namespace string         `json:"namespace,omitempty"`
 	Text      string         `json:"text,omitempty"`
 }
 
 // Outcome is what one Service holds after the pass.
 type Outcome struct {
-	Addrs  []netip.Addr `json:"addrs,omitempty"` // IPv4 before IPv6
-	Pools  []string     `json:"pools,omitempty"` // the pool of each address
-	Reason Reason       `json:"reason"`
-	Detail Detail       `json:"detail,omitzero"`
+	Service cluster.Key  `json:"service"`
+	Addrs   []netip.Addr `json:"addrs,omitempty"` // IPv4 before IPv6; of one family the new one before the old
+	Pools   []string     `json:"pools,omitempty"` // the pool of each address
+	// Old are those of Addrs that the Service moves away from. They are held until Service.OldMayGo.
+	Old      []netip.Addr `json:"old,omitempty"`
+	Lost     []Loss       `json:"lost,omitempty"`     // what this pass took away
+	SharedAs string       `json:"sharedAs,omitempty"` // Terms, where it holds addresses
+	Reason   Reason       `json:"reason"`
+	Detail   Detail       `json:"detail,omitzero"`
 }
 
-// Usage counts a pool's addresses of one family, clamped to the largest int64.
+// Loss is an address that a Service can hold no longer, since it can no longer share it.
+type Loss struct {
+	Addr      netip.Addr  `json:"addr"`
+	Other     cluster.Key `json:"other"`
+	Attribute Attribute   `json:"attribute"`
+}
+
+// Usage counts a pool's addresses of one family, clamped to the largest int64. What is kept for somebody who does not hold
+// it is neither assigned nor available.
 type Usage struct {
 	Total, Assigned, Available int64
 }
@@ -81,6 +99,6 @@ type PoolUsage struct {
 
 // Assignments is the result of a pass.
 type Assignments struct {
-	Services map[cluster.Key]Outcome
+	Services []Outcome // in the order of the input
 	Pools    map[string]PoolUsage
 }

@@ -36,31 +36,31 @@ func rank(p config.Pool) int {
 }
 
 // candidates returns the pools that a Service may have an address from, in the order to try them, or why there is none.
-func (p *pass) candidates(i int) ([]int, refusal) {
+func (p *pass) candidates(i int) ([]int, *refusal) {
 	s := &p.services[i]
 	if len(p.config.Pools) == 0 {
-		return nil, refusal{NoPool, Detail{}}
+		return nil, &refusal{NoPool, Detail{}}
 	}
 	if s.WantPool != "" {
-		at := slices.IndexFunc(p.config.Pools, func(pool config.Pool) bool { return pool.Name == s.WantPool })
+		at := p.config.PoolNamed(s.WantPool)
 		switch {
 		case at < 0:
-			return nil, refusal{PoolNotFound, Detail{Pool: s.WantPool}}
-		case p.config.Pools[at].Inert || !p.config.Pools[at].Allocation.Admits(*s):
-			return nil, refusal{PoolNotAllowed, Detail{Pool: s.WantPool}}
+			return nil, &refusal{PoolNotFound, Detail{Pool: s.WantPool}}
+		case p.config.Pools[at].Inert || !p.config.Pools[at].Allocation.Admits(s):
+			return nil, &refusal{PoolNotAllowed, Detail{Pool: s.WantPool}}
 		}
-		return []int{at}, refusal{}
+		return []int{at}, nil
 	}
 	if !p.pools.restricted(p.config) {
-		return p.pools, refusal{}
+		return p.pools, nil
 	}
 	var eligible []int
 	for _, at := range p.pools {
-		if p.config.Pools[at].Allocation.Admits(*s) {
+		if p.config.Pools[at].Allocation.Admits(s) {
 			eligible = append(eligible, at)
 		}
 	}
-	return eligible, refusal{}
+	return eligible, nil
 }
 
 func (o poolOrder) restricted(c config.Config) bool {

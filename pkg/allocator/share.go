@@ -1,6 +1,9 @@
 package allocator
 
 import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
 	"slices"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -34,4 +37,22 @@ func portsMeet(a, b []cluster.Port) bool {
 		}
 	}
 	return false
+}
+
+// Terms sums up all that sharing an address depends on in a Service; it is "" for one that shares nothing.
+func Terms(s *cluster.Service) string {
+	if s.SharingKey == "" {
+		return ""
+	}
+	ports := slices.Clone(s.Ports)
+	slices.SortFunc(ports, func(a, b cluster.Port) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	selector := ""
+	if s.TrafficPolicy == cluster.TrafficLocal {
+		selector = s.Selector
+	}
+	sum := fnv.New64a()
+	fmt.Fprintf(sum, "%q %v %q %v", s.SharingKey, s.TrafficPolicy, selector, ports)
+	return fmt.Sprintf("%016x", sum.Sum64())
 }

@@ -3,20 +3,27 @@ package allocator
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // Message renders an Outcome as the sentence that users read. It depends on nothing that changes while the Outcome stays the
 // same, so a Service that stays pending costs no writes.
 func (o Outcome) Message() string {
-	why := o.why()
+	var addrs []netip.Addr
+	var from []string
+	for i, a := range o.Addrs {
+		if !slices.Contains(o.Old, a) {
+			addrs, from = append(addrs, a), append(from, o.Pools[i])
+		}
+	}
 	switch {
 	case o.Reason == Allocated:
-		return fmt.Sprintf("%s from %s", list(o.Addrs), pools(o.Pools))
-	case len(o.Addrs) > 0:
-		return fmt.Sprintf("keeps %s: %s", list(o.Addrs), why)
+		return fmt.Sprintf("%s from %s", list(addrs), pools(from))
+	case len(addrs) > 0:
+		return fmt.Sprintf("keeps %s: %s", list(addrs), o.why())
 	}
-	return why
+	return o.why()
 }
 
 func (o Outcome) why() string {
@@ -54,6 +61,10 @@ func (o Outcome) why() string {
 		return fmt.Sprintf("%s is %s, but this Service has no %s; add the family to spec.ipFamilies, or ask for another address", d.Addr, d.Family, d.Family)
 	case ShareConflict:
 		return fmt.Sprintf("%s is held by Service %s, and the two cannot share it: they differ in, or clash on, their %s", d.Addr, d.Other, d.Attribute)
+	case AddressReserved:
+		return fmt.Sprintf("%s is kept for Service %s by the reservations or the retention of pool %s; ask for another address, or take it out there", d.Addr, d.Other, d.Pool)
+	case QuotaExceeded:
+		return fmt.Sprintf("namespace %s has all the %s addresses that maxPerNamespace allows it from %s; delete Services that use them, or raise it", d.Namespace, d.Family, pools(d.Pools))
 	case InvalidRequest:
 		return d.Text
 	}

@@ -46,6 +46,11 @@ func TestEveryReasonIsASentenceThatSaysWhatToChange(t *testing.T) {
 			"192.0.2.1 is held by Service x/a, and the two cannot share it: they differ in, or clash on, their sharing key"},
 		{"a port that clashes", objects{p}, func(s *cluster.Service) { want("192.0.2.1")(s); key("k")(s) }, these{service("a", key("k"), held("p", "192.0.2.1"))}, ShareConflict,
 			"192.0.2.1 is held by Service ns/a, and the two cannot share it: they differ in, or clash on, their port"},
+		{"an address that is kept for another", objects{pool("p", "192.0.2.1", reserves("192.0.2.1", "x/a"))}, want("192.0.2.1"), nil, AddressReserved,
+			"192.0.2.1 is kept for Service x/a by the reservations or the retention of pool p; ask for another address, or take it out there"},
+		{"a quota", objects{pool("p", "192.0.2.1-192.0.2.2", allows(1))}, created(9), these{service("a")}, QuotaExceeded,
+			"namespace ns has all the IPv4 addresses that maxPerNamespace allows it from pool p; delete Services that use them, or raise it"},
+		{"moving", objects{p}, func(s *cluster.Service) { want("192.0.2.2")(s); held("p", "192.0.2.1")(s) }, nil, Allocated, "192.0.2.2 from pool p"},
 		{"what cannot be understood", objects{p}, broken, nil, InvalidRequest, `load-balancer-ips: "x" is not an IP address`},
 		{"what cannot be understood, with an address", objects{p}, func(s *cluster.Service) { broken(s); held("p", "192.0.2.1")(s) }, nil, InvalidRequest,
 			`keeps 192.0.2.1: load-balancer-ips: "x" is not an IP address`},
@@ -53,7 +58,7 @@ func TestEveryReasonIsASentenceThatSaysWhatToChange(t *testing.T) {
 		t.Run(c.says, func(t *testing.T) {
 			conf, _ := config.Parse(config.Objects{Pools: c.pools})
 			s := service("me", c.service)
-			got := Assign(conf, append(c.others, s)).Services[s.Key]
+			got := byKey(Assign(conf, append(c.others, s), nil))[s.Key]
 			if got.Reason != c.reason || got.Message() != c.sentence {
 				t.Errorf("got %s: %s\nwant %s: %s", got.Reason, got.Message(), c.reason, c.sentence)
 			}

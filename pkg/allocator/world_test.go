@@ -19,7 +19,21 @@ type world struct {
 	rng      *rand.Rand
 	objects  config.Objects
 	services []cluster.Service
+	retained []Retention
 	next     int
+	parsed   *config.Config
+}
+
+func (w *world) assign() map[cluster.Key]Outcome {
+	return byKey(Assign(w.config(), w.services, w.retained))
+}
+
+func byKey(a Assignments) map[cluster.Key]Outcome {
+	m := make(map[cluster.Key]Outcome, len(a.Services))
+	for _, o := range a.Services {
+		m[o.Service] = o
+	}
+	return m
 }
 
 func newWorld(seed uint64) *world {
@@ -34,9 +48,15 @@ func newWorld(seed uint64) *world {
 }
 
 func (w *world) config() config.Config {
-	c, _ := config.Parse(w.objects)
-	return c
+	if w.parsed == nil {
+		c, _ := config.Parse(w.objects)
+		w.parsed = &c
+	}
+	return *w.parsed
 }
+
+// setPools replaces the pools; nothing else changes them.
+func (w *world) setPools(pools []v1beta1.IPAddressPool) { w.objects.Pools, w.parsed = pools, nil }
 
 func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 
@@ -71,7 +91,26 @@ func (w *world) addPool() {
 	if w.chance(40) {
 		pool.Spec.ServiceAllocation = w.allocation()
 	}
-	w.objects.Pools = append(w.objects.Pools, pool)
+	if w.chance(20) {
+		pool.Spec.MaxPerNamespace = new(int32(1 + w.rng.IntN(2)))
+	}
+	if w.chance(30) {
+		pool.Spec.OnChange = v1beta1.OnChangeRenumber
+	}
+	for w.chance(40) {
+		pool.Spec.Reservations = append(pool.Spec.Reservations, v1beta1.Reservation{
+			Address: v1beta1.Address(w.someAddr(pick(w, cluster.IPv4, cluster.IPv6)).String()),
+			Service: v1beta1.ServiceName(w.someName())})
+	}
+	w.setPools(append(slices.Clone(w.objects.Pools), pool))
+}
+
+// someName is the name of a Service that there is, or may come.
+func (w *world) someName() cluster.Key {
+	if s := w.someHolder(); s.Key.Name != "" && w.chance(60) {
+		return s.Key
+	}
+	return cluster.Key{Namespace: pick(w, "a", "b", "c"), Name: fmt.Sprintf("s%d", w.next+1+w.rng.IntN(6))}
 }
 
 func (w *world) allocation() *v1beta1.ServiceAllocation {
@@ -112,6 +151,12 @@ func (w *world) addService() cluster.Service {
 		for _, f := range s.Families {
 			s.Held = append(s.Held, w.someAddr(f))
 			s.HeldFrom = append(s.HeldFrom, "pool-1")
+		}
+		if w.chance(30) {
+			s.Held, s.HeldFrom = append(s.Held, w.someAddr(s.Families[0])), append(s.HeldFrom, "pool-2")
+		}
+		if w.chance(50) {
+			s.SharedAs = Terms(&s)
 		}
 	}
 	w.services = append(w.services, s)
@@ -158,27 +203,34 @@ func (w *world) someAddr(f cluster.Family) netip.Addr {
 }
 
 // apply gives every Service what it was assigned, as the controller does.
-func (w *world) apply(a Assignments) {
+func (w *world) apply(a map[cluster.Key]Outcome) {
 	w.services = applied(w.services, a)
 }
 
-func applied(services []cluster.Service, a Assignments) []cluster.Service {
+func applied(services []cluster.Service, a map[cluster.Key]Outcome) []cluster.Service {
 	out := slices.Clone(services)
 	for i := range out {
-		outcome := a.Services[out[i].Key]
-		out[i].Held, out[i].HeldFrom = outcome.Addrs, outcome.Pools
+		outcome := a[out[i].Key]
+		out[i].Held, out[i].HeldFrom, out[i].SharedAs, out[i].OldMayGo = outcome.Addrs, outcome.Pools, outcome.SharedAs, false
 	}
 	return out
 }
 
 // edit changes the world the way operators do.
 func (w *world) edit() {
-	switch n := w.rng.IntN(10); {
+	switch n := w.rng.IntN(11); {
 	case n < 3:
 		w.addService()
 	case n < 5 && len(w.services) > 0:
 		i := w.rng.IntN(len(w.services))
+		for _, a := range w.services[i].Held {
+			if w.chance(50) {
+				w.retained = append(w.retained, Retention{a, w.services[i].Key})
+			}
+		}
 		w.services = slices.Delete(w.services, i, i+1)
+	case n == 10 && len(w.services) > 0:
+		w.services[w.rng.IntN(len(w.services))].OldMayGo = true
 	case n < 8 && len(w.services) > 0:
 		w.request(&w.services[w.rng.IntN(len(w.services))])
 	case n < 9 && w.chance(50):
@@ -190,10 +242,14 @@ func (w *world) edit() {
 
 // damagePool makes a pool object worse: shrunk, excluded, restricted, unreadable, or gone.
 func (w *world) damagePool() {
-	w.objects.Pools = slices.Clone(w.objects.Pools)
+	w.setPools(slices.Clone(w.objects.Pools))
 	i := w.rng.IntN(len(w.objects.Pools))
 	pool := &w.objects.Pools[i]
-	switch w.rng.IntN(6) {
+	switch w.rng.IntN(8) {
+	case 6:
+		pool.Spec.MaxPerNamespace = new(int32(1))
+	case 7:
+		pool.Spec.Sharing = v1beta1.SharingSameNamespace
 	case 0:
 		pool.Spec.Addresses = []v1beta1.AddressRange{"192.0.2.3"}
 	case 1:
@@ -206,6 +262,6 @@ func (w *world) damagePool() {
 	case 4:
 		pool.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{Namespaces: []string{"nobody"}}
 	default:
-		w.objects.Pools = slices.Delete(w.objects.Pools, i, i+1)
+		w.setPools(slices.Delete(w.objects.Pools, i, i+1))
 	}
 }

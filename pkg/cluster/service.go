@@ -113,6 +113,12 @@ type Service struct {
 	Held []netip.Addr `json:"held,omitempty"`
 	// HeldFrom names the pool of each address of Held, as recorded when it was given; "" where no record exists.
 	HeldFrom []string `json:"heldFrom,omitempty"`
+	// SharedAs is what allocator.Terms was when the addresses were given, or "": who has changed it since, and not
+	// the others, gives way where a shared address can be shared no longer.
+	SharedAs string `json:"sharedAs,omitempty"`
+	// OldMayGo says that a Service which holds two addresses of a family, since it moves from one to the other, has
+	// done so for long enough.
+	OldMayGo bool `json:"oldMayGo,omitempty"`
 
 	// Serving lists, sorted, the nodes that have a serving endpoint of this Service. Only announcing reads it, and
 	// only where TrafficPolicy is Local.

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"sort"
+	"strings"
+	"time"
 
 	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,7 +28,7 @@ type Config struct {
 	L2    []L2Advertisement // by name; the ones implied by Pool.Advertise are not among them
 
 	source Objects
-	owners []span // which pool covers which addresses: disjoint and ascending
+	spans  []Span
 }
 
 // Pool is a parsed IPAddressPool.
@@ -43,6 +45,19 @@ type Pool struct {
 	AdvertiseL2   bool
 	ShareAcross   bool // one sharing key may be used from several namespaces
 	Allocation    Allocation
+	// MaxPerNamespace bounds the addresses of each family that the Services of one namespace hold; 0 is no bound.
+	MaxPerNamespace int
+	Reservations    []Reservation // of addresses that the pool covers
+	// RetainFor is how long an address is kept for the name of a Service that was deleted.
+	RetainFor time.Duration
+	// Renumber moves Services off addresses that the pool gave and no longer covers.
+	Renumber bool
+}
+
+// Reservation keeps an address for the Service of that name.
+type Reservation struct {
+	Addr    netip.Addr
+	Service cluster.Key
 }
 
 // Allocation says who may have addresses of a pool.
@@ -69,11 +84,6 @@ type L2Advertisement struct {
 	Interfaces       []string          // exact names or globs; empty: no restriction
 }
 
-type span struct {
-	from, to netip.Addr
-	pool     int
-}
-
 // PoolOf returns the pool that covers an address. Pools never overlap: the elder one covers.
 func (c Config) PoolOf(a netip.Addr) (Pool, bool) {
 	i := c.PoolIndex(a)
@@ -83,35 +93,53 @@ func (c Config) PoolOf(a netip.Addr) (Pool, bool) {
 	return c.Pools[i], true
 }
 
+// Span is a run of addresses, both ends included, that one pool covers.
+type Span struct {
+	From, To netip.Addr
+	Pool     int // position in Pools
+}
+
+// Spans returns which pool covers what: disjoint and ascending. It must not be changed.
+func (c Config) Spans() []Span { return c.spans }
+
 // PoolIndex returns the position in Pools of the pool that covers an address, or -1.
 func (c Config) PoolIndex(a netip.Addr) int {
-	i := sort.Search(len(c.owners), func(i int) bool { return c.owners[i].to.Compare(a) >= 0 })
-	if i < len(c.owners) && c.owners[i].from.Compare(a) <= 0 {
-		return c.owners[i].pool
+	if i := c.SpanIndex(a); i >= 0 {
+		return c.spans[i].Pool
+	}
+	return -1
+}
+
+// SpanIndex returns the position in Spans of the one that holds an address, or -1.
+func (c Config) SpanIndex(a netip.Addr) int {
+	i := sort.Search(len(c.spans), func(i int) bool { return c.spans[i].To.Compare(a) >= 0 })
+	if i < len(c.spans) && c.spans[i].From.Compare(a) <= 0 {
+		return i
 	}
 	return -1
 }
 
 // Pool returns the pool of that name.
 func (c Config) Pool(name string) (Pool, bool) {
-	i, found := slices.BinarySearchFunc(c.Pools, name, func(p Pool, name string) int {
-		switch {
-		case p.Name < name:
-			return -1
-		case p.Name > name:
-			return 1
-		}
-		return 0
-	})
-	if !found {
+	i := c.PoolNamed(name)
+	if i < 0 {
 		return Pool{}, false
 	}
 	return c.Pools[i], true
 }
 
+// PoolNamed returns the position in Pools of the pool of that name, or -1.
+func (c Config) PoolNamed(name string) int {
+	i, found := slices.BinarySearchFunc(c.Pools, name, func(p Pool, name string) int { return strings.Compare(p.Name, name) })
+	if !found {
+		return -1
+	}
+	return i
+}
+
 // Admits reports whether a Service may have addresses of this pool: the namespace half and the service half must both
 // match, where they are set.
-func (a Allocation) Admits(s cluster.Service) bool {
+func (a *Allocation) Admits(s *cluster.Service) bool {
 	if len(a.Namespaces)+len(a.NamespaceSelectors) > 0 &&
 		!slices.Contains(a.Namespaces, s.Key.Namespace) &&
 		!matchesAny(a.NamespaceSelectors, s.NamespaceLabels) {

@@ -72,13 +72,13 @@ func rangeText(r netipx.IPRange) string {
 }
 
 // spans lists which pool covers which addresses, ascending.
-func spans(pools []Pool) []span {
-	var all []span
+func spans(pools []Pool) []Span {
+	var all []Span
 	for i, p := range pools {
 		for _, r := range p.Covers.Ranges() {
-			all = append(all, span{from: r.From(), to: r.To(), pool: i})
+			all = append(all, Span{From: r.From(), To: r.To(), Pool: i})
 		}
 	}
-	slices.SortFunc(all, func(a, b span) int { return a.from.Compare(b.from) })
+	slices.SortFunc(all, func(a, b Span) int { return a.From.Compare(b.From) })
 	return all
 }

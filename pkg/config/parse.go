@@ -3,15 +3,18 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"go4.org/netipx"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
 // The kinds that a Problem can be about.
@@ -32,6 +35,9 @@ const (
 	ReasonInvalidInterface ProblemReason = "InvalidInterface"
 	ReasonUnknownPool      ProblemReason = "UnknownPool"
 	ReasonUnknownProtocol  ProblemReason = "UnknownProtocol"
+	ReasonInvalidRetention ProblemReason = "InvalidRetention"
+	ReasonInvalidQuota     ProblemReason = "InvalidQuota"
+	ReasonReservation      ProblemReason = "ReservationNotCovered"
 )
 
 // Problem is something wrong with one object. Its message is a sentence that says what to change.
@@ -43,8 +49,10 @@ type Problem struct {
 }
 
 // Rejects reports whether the problem makes (part of) the object inert. The others are warnings: overlaps take only the
-// overlap, and a pool that does not exist yet may come.
-func (p Problem) Rejects() bool { return p.Reason != ReasonOverlaps && p.Reason != ReasonUnknownPool }
+// overlap, a pool that does not exist yet may come, and a reservation of what the pool does not have reserves nothing.
+func (p Problem) Rejects() bool {
+	return p.Reason != ReasonOverlaps && p.Reason != ReasonUnknownPool && p.Reason != ReasonReservation
+}
 
 // Parse reads objects in any order. The result does not depend on that order.
 func Parse(objects Objects) (Config, []Problem) {
@@ -57,10 +65,11 @@ func Parse(objects Objects) (Config, []Problem) {
 	for _, wire := range pools {
 		pool := p.pool(wire)
 		pool.Covers = p.withoutOverlap(pool, taken)
+		pool.Reservations = p.reservations(wire, pool.Covers)
 		p.config.Pools = append(p.config.Pools, pool)
 	}
 	slices.SortFunc(p.config.Pools, func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) })
-	p.config.owners = spans(p.config.Pools)
+	p.config.spans = spans(p.config.Pools)
 
 	for _, wire := range objects.L2Advertisements {
 		p.l2(wire)
@@ -90,6 +99,7 @@ func (p *parser) pool(wire v1beta1.IPAddressPool) Pool {
 		AvoidBuggyIPs: wire.Spec.AvoidBuggyIPs,
 		ShareAcross:   wire.Spec.Sharing == v1beta1.SharingAcrossNamespaces,
 		Allocation:    Allocation{Priority: NoPriority},
+		Renumber:      wire.Spec.OnChange == v1beta1.OnChangeRenumber,
 	}
 	for _, protocol := range wire.Spec.Advertise {
 		if protocol == v1beta1.ProtocolL2 {
@@ -102,8 +112,43 @@ func (p *parser) pool(wire v1beta1.IPAddressPool) Pool {
 	if sa := wire.Spec.ServiceAllocation; sa != nil {
 		pool.Allocation = p.allocation(wire.Name, *sa)
 	}
+	p.limits(wire, &pool)
 	pool.Inert = len(p.problems) > before || wire.DeletionTimestamp != nil
 	return pool
+}
+
+// limits reads the quota and the retention. The API server refuses what is refused here, but for objects that it stored
+// before it knew the rule.
+func (p *parser) limits(wire v1beta1.IPAddressPool, pool *Pool) {
+	if quota := wire.Spec.MaxPerNamespace; quota != nil {
+		pool.MaxPerNamespace = int(*quota)
+		if *quota < 1 {
+			p.problem(KindIPAddressPool, wire.Name, ReasonInvalidQuota, "maxPerNamespace is %d: set it to 1 or more, or leave it out for no limit", *quota)
+		}
+	}
+	if wire.Spec.RetainFor == "" {
+		return
+	}
+	d, err := time.ParseDuration(wire.Spec.RetainFor)
+	if err != nil || d < 0 {
+		p.problem(KindIPAddressPool, wire.Name, ReasonInvalidRetention, "retainFor: %q is not a length of time: write one such as 10m or 24h", wire.Spec.RetainFor)
+		return
+	}
+	pool.RetainFor = d
+}
+
+// reservations keeps those of addresses that the pool covers.
+func (p *parser) reservations(wire v1beta1.IPAddressPool, covers *netipx.IPSet) []Reservation {
+	var kept []Reservation
+	for i, r := range wire.Spec.Reservations {
+		a, err := netip.ParseAddr(string(r.Address))
+		if err != nil || a.Zone() != "" || !covers.Contains(a) {
+			p.problem(KindIPAddressPool, wire.Name, ReasonReservation, "reservations[%d]: this pool does not give %s: add it to addresses, or take the reservation out", i, r.Address)
+			continue
+		}
+		kept = append(kept, Reservation{Addr: a, Service: cluster.Key{Namespace: r.Service.Namespace, Name: r.Service.Name}})
+	}
+	return kept
 }
 
 func (p *parser) addresses(wire v1beta1.IPAddressPool) *netipx.IPSet {

@@ -219,7 +219,7 @@ func TestWhoMayHaveAddressesOfAPool(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{changed(pool("a", 1, "192.0.2.1"), func(p *v1beta1.IPAddressPool) { p.Spec.ServiceAllocation = &c.sa })}})
-			if got := config.Pools[0].Allocation.Admits(service); got != c.want {
+			if got := config.Pools[0].Allocation.Admits(&service); got != c.want {
 				t.Errorf("admits: %t", got)
 			}
 		})
@@ -293,7 +293,7 @@ func TestAConfigComesBackFromJSONAsItWas(t *testing.T) {
 			t.Fatal(err)
 		}
 		same := cmp.Comparer(func(a, b *netipx.IPSet) bool { return a.Equal(b) })
-		if diff := cmp.Diff(config, read, same, cmp.AllowUnexported(Config{}, span{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		if diff := cmp.Diff(config, read, same, cmp.AllowUnexported(Config{}, Span{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 			cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "source" }, cmp.Ignore())); diff != "" {
 			t.Fatalf("seed %d: %s", seed, diff)
 		}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/pkg/allocator"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// renumberingCondition says that a Service holds an old and a new address. When it began is when the window did: that is all
+// the memory there is of it.
+func (s *syncer) renumberingCondition(o *allocator.Outcome) metav1.Condition {
+	var news, olds []string
+	for _, a := range o.Addrs {
+		if slices.Contains(o.Old, a) {
+			olds = append(olds, a.String())
+		} else if slices.ContainsFunc(o.Old, func(old netip.Addr) bool { return cluster.FamilyOf(old) == cluster.FamilyOf(a) }) {
+			news = append(news, a.String())
+		}
+	}
+	return metav1.Condition{Type: kube.ConditionRenumbering, Status: metav1.ConditionTrue, Reason: "MakeBeforeBreak",
+		Message: fmt.Sprintf("moves to %s; %s is held as well for %v, and for as long as only the old one is announced",
+			strings.Join(news, " and "), strings.Join(olds, " and "), s.renumberWindow)}
+}
+
+// windowLeft returns how much longer the old addresses of a Service are held at least.
+func (s *syncer) windowLeft(conditions []metav1.Condition, now time.Time) time.Duration {
+	for _, c := range conditions {
+		if c.Type == kube.ConditionRenumbering {
+			return c.LastTransitionTime.Add(s.renumberWindow).Sub(now)
+		}
+	}
+	return 0
+}
+
+// windowOver reports whether the old addresses of a Service may go: the window is over, and of no family is only an old one
+// announced. Of the addresses of a family the first is the new one.
+func (s *syncer) windowOver(v *kube.Service, owned map[netip.Addr]struct{}, now time.Time) bool {
+	if s.windowLeft(v.Conditions, now) > 0 {
+		return false
+	}
+	var announced, seen [2]bool
+	for _, a := range v.Held {
+		f := 0
+		if cluster.FamilyOf(a) == cluster.IPv6 {
+			f = 1
+		}
+		_, is := owned[a]
+		if seen[f] && is && !announced[f] {
+			return false
+		}
+		announced[f] = announced[f] || (!seen[f] && is)
+		seen[f] = true
+	}
+	return true
+}
