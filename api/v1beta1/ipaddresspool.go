@@ -141,7 +141,7 @@ type IPAddressPoolSpec struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=24
-	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(ms|s|m|h)){1,4}$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(ms|s|m|h)){1,4}$')",messageExpression="\"'\" + self + \"' is not a length of time: write one such as 10m or 24h\""
 	RetainFor string `json:"retainFor,omitempty"`
 
 	// OnChange says what becomes of a Service whose address this pool no longer covers: Keep lets it keep the address,

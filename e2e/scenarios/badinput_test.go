@@ -73,6 +73,17 @@ func badObjects() []bad {
 		refused("a string for a list", `{addresses: "192.0.2.1"}`, "spec.addresses"),
 		refused("a string for a boolean", `{addresses: ["192.0.2.1"], autoAssign: "yes"}`, "spec.autoAssign"),
 		refused("a field that does not exist", `{addresses: ["192.0.2.1"], adresses: ["192.0.2.2"]}`, `unknown field "spec.adresses"`),
+		refused("a quota of nothing", `{addresses: ["192.0.2.1"], maxPerNamespace: 0}`, "greater than or equal to 1"),
+		refused("a quota in words", `{addresses: ["192.0.2.1"], maxPerNamespace: "two"}`, "spec.maxPerNamespace"),
+		refused("a reservation of no address", `{addresses: ["192.0.2.1"], reservations: [{address: web, service: {namespace: a, name: b}}]}`, "'web' is not an IP address: write one address"),
+		refused("a reservation of a network", `{addresses: ["192.0.2.1"], reservations: [{address: "192.0.2.0/24", service: {namespace: a, name: b}}]}`, "is not an IP address: write one address"),
+		refused("a reservation for nobody", `{addresses: ["192.0.2.1"], reservations: [{address: "192.0.2.1"}]}`, "service: Required"),
+		refused("a reservation for a name that cannot be", `{addresses: ["192.0.2.1"], reservations: [{address: "192.0.2.1", service: {namespace: a, name: "B b"}}]}`, "service.name"),
+		refused("a retention in words", `{addresses: ["192.0.2.1"], retainFor: forever}`, "is not a length of time: write one such as 10m or 24h"),
+		refused("a negative retention", `{addresses: ["192.0.2.1"], retainFor: -5m}`, "is not a length of time: write one such as 10m or 24h"),
+		refused("a retention without a unit", `{addresses: ["192.0.2.1"], retainFor: "10"}`, "is not a length of time: write one such as 10m or 24h"),
+		refused("a retention in days", `{addresses: ["192.0.2.1"], retainFor: 2d}`, "is not a length of time: write one such as 10m or 24h"),
+		refused("an unknown answer to changes", `{addresses: ["192.0.2.1"], onChange: Move}`, `supported values: "Keep", "Renumber"`),
 		{what: "an interface with a slash", kind: "l2adv", spec: `{interfaces: ["eth0/1"]}`, says: "spec.interfaces"},
 		{what: "an empty interface", kind: "l2adv", spec: `{interfaces: [""]}`, says: "spec.interfaces"},
 		{what: "a pool name that cannot be", kind: "l2adv", spec: `{ipAddressPools: ["My Pool"]}`, says: "spec.ipAddressPools"},
@@ -81,6 +92,7 @@ func badObjects() []bad {
 		accepted("a selector with an unknown operator", "pool", `{addresses: ["192.0.2.1"], serviceAllocation: {serviceSelectors: [{matchExpressions: [{key: a, operator: Like, values: [b]}]}]}}`, "Accepted", "serviceSelectors[0]"),
 		accepted("a selector without values", "pool", `{addresses: ["192.0.2.1"], serviceAllocation: {namespaceSelectors: [{matchExpressions: [{key: a, operator: In}]}]}}`, "Accepted", "namespaceSelectors[0]"),
 		accepted("an overlap with an elder pool", "pool", `{addresses: ["198.18.0.240-198.18.0.250"]}`, "Overlaps", "belongs to the elder pool good"),
+		accepted("a reservation of what the pool does not have", "pool", `{addresses: ["192.0.2.1"], reservations: [{address: "192.0.2.9", service: {namespace: a, name: b}}]}`, "Accepted", "reservations[0]: this pool does not give 192.0.2.9: add it to addresses"),
 		accepted("a pool that nobody announces", "pool", `{addresses: ["192.0.2.1"]}`, "Advertised", "set advertise: [L2]"),
 		accepted("an advertisement of a pool that is not there", "l2adv", `{ipAddressPools: [godo]}`, "Accepted", `there is no IPAddressPool of that name`),
 		accepted("an interface glob that is not closed", "l2adv", `{interfaces: ["eth[0"], ipAddressPools: [good]}`, "Accepted", "close every ["),
@@ -114,6 +126,7 @@ func TestBadObjectsAreAnsweredWithASentenceAndHurtNothing(t *testing.T) {
 	for i, b := range badObjects() {
 		t.Run(b.what, func(t *testing.T) { (&scene{T: t, Product: p, ctx: t.Context()}).tryBad(b, fmt.Sprintf("bad-%d", i)) })
 	}
+	s.badServicesHurtNothing(t)
 	s.badEdits(a)
 
 	record := stop()

@@ -7,22 +7,34 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
 // Recorder writes events about Services and about our own objects. Events that repeat are merged and rate-limited by
-// client-go's correlator; none is ever waited for.
+// client-go's correlator; none is ever waited for. Thousands of Services that change at once are not worth thousands of
+// requests: beyond a burst events are dropped, and the Services' conditions, which say the same, have to do.
 type Recorder struct {
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
 	client      *Client
+	rates       map[string]flowcontrol.PassiveRateLimiter // by kind: a flood of good news does not drown bad news
 }
+
+const (
+	eventsPerSecond = 5
+	eventsAtOnce    = 25
+)
 
 // NewRecorder prepares a recorder for one component; events go out while Run runs.
 func NewRecorder(c *Client, component, node string) *Recorder {
 	b := record.NewBroadcaster()
+	rate := func() flowcontrol.PassiveRateLimiter {
+		return flowcontrol.NewTokenBucketPassiveRateLimiter(eventsPerSecond, eventsAtOnce)
+	}
 	return &Recorder{broadcaster: b, client: c,
+		rates: map[string]flowcontrol.PassiveRateLimiter{corev1.EventTypeNormal: rate(), corev1.EventTypeWarning: rate()},
 		recorder: b.NewRecorder(c.Scheme, corev1.EventSource{Component: component, Host: node})}
 }
 
@@ -37,6 +49,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // Service records an event about a Service; kind is Normal or Warning.
 func (r *Recorder) Service(key cluster.Key, uid types.UID, kind, reason, message string) {
+	if !r.rates[kind].TryAccept() {
+		return
+	}
 	r.recorder.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: key.Namespace, Name: key.Name, UID: uid},
 		kind, reason, message)
 }
