@@ -171,11 +171,16 @@ func (p *pass) satisfied(i int, a netip.Addr) bool {
 	if want, asked := wantedAddr(s, cluster.FamilyOf(a)); asked {
 		return want == a
 	}
-	if s.WantPool != "" {
-		at := p.config.PoolIndex(a)
-		return at >= 0 && p.config.Pools[at].Name == s.WantPool
+	if s.WantPool != "" && !p.givenFrom(s, a, s.WantPool) {
+		return false
 	}
 	return !p.renumbers || !p.renumbered(s, a)
+}
+
+// givenFrom reports whether an address is of a pool, or was given from it before the pool was changed.
+func (p *pass) givenFrom(s *cluster.Service, a netip.Addr, pool string) bool {
+	at := p.config.PoolIndex(a)
+	return at >= 0 && p.config.Pools[at].Name == pool || recordedPool(s, a) == pool
 }
 
 // renumbered reports whether the pool that gave an address covers it no longer and moves Services off such addresses. A

@@ -266,6 +266,12 @@ func TestMoves(t *testing.T) {
 			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
 		{"nor while it is on its way out", objects{pool("p", "192.0.2.5", renumber, deleted), pool("q", "198.51.100.1")},
 			these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"a pool that keeps does not move who asked for it by name either", objects{pool("p", "192.0.2.5")},
+			these{service("s", wantPool("p"), held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"not even where another pool covers the address now", objects{pool("p", "192.0.2.5"), pool("q", "192.0.2.1")},
+			these{service("s", wantPool("p"), held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
+		{"but one that renumbers does", objects{pool("p", "192.0.2.5", renumber)},
+			these{service("s", wantPool("p"), held("p", "192.0.2.1"))}, []string{"192.0.2.5 192.0.2.1 from p old 192.0.2.1"}},
 		{"a pool that keeps moves nobody", objects{pool("p", "192.0.2.5")}, these{service("s", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p OutOfPool"}},
 	})
 }

@@ -89,11 +89,16 @@ func (p *pass) outcome(i int, out *Outcome, room *carver) {
 	}
 }
 
-// poolName names the pool of an address. ok is false where that pool would not give it to the Service any more.
+// poolName names the pool of an address: the one that covers it, or that it was given from. ok is false where that pool would
+// not give it to the Service any more.
 func (p *pass) poolName(i int, a netip.Addr) (name string, ok bool) {
+	s := &p.services[i]
 	pool := p.config.PoolIndex(a)
-	if pool < 0 {
-		return recordedPool(&p.services[i], a), false
+	switch {
+	case pool < 0:
+		return recordedPool(s, a), false
+	case s.WantPool != "" && s.WantPool != p.config.Pools[pool].Name && recordedPool(s, a) == s.WantPool:
+		return s.WantPool, false // it is where it asked to be, and the address is another pool's now
 	}
 	return p.config.Pools[pool].Name, p.admits(i, pool, a)
 }
