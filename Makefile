@@ -48,9 +48,9 @@ images: ## pack the container images into dist/images, without Docker
 build: ## build the programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./controller ./speaker
 
-bench: deps ## measure: passes over 10,000 Services, and failover on the lab
+bench: deps ## measure: passes over 10,000 Services, the controller, and failover on the lab: make bench ARGS="-only allocation"
 	@go test -run '^$$' -bench . ./pkg/... | grep -v '^ok\|no test files'
-	@go run -C e2e ./cmd/bench
+	@go run -C e2e ./cmd/bench $(ARGS)
 
 fuzz: ## fuzz every parser, FUZZTIME each
 	@hack/fuzz "$(FUZZTIME)"

@@ -1,5 +1,6 @@
-// Command bench measures Bellwether on the lab: how long a node's power loss is felt, from the client's side, how soon a new
-// Service is answered for, and how much memory the programs take.
+// Command bench measures Bellwether on labs. The part layer2 runs on a full one: how long a node's power loss is felt, from the
+// client's side, how soon a new Service is answered for, and how much memory the programs take. The part allocation runs on a
+// light one: how fast the controller is beside a bare client of the same API server, and what it costs.
 package main
 
 import (
@@ -14,9 +15,9 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
-	"time"
 
 	"github.com/bellwether-lb/bellwether/e2e/lab"
+	"github.com/bellwether-lb/bellwether/e2e/labtest"
 	"github.com/bellwether-lb/bellwether/e2e/product"
 )
 
@@ -32,14 +33,40 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	runs := f.Int("runs", 10, "repetitions of each measurement")
+	only := f.String("only", "all", "which part to measure: layer2, allocation or all")
+	runs := f.Int("runs", 10, "repetitions of each measurement of layer2")
+	short := f.Bool("short", false, "measure allocation with few Services and repetitions, to see that it works")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if !slices.Contains([]string{"layer2", "allocation", "all"}, *only) {
+		return fmt.Errorf("-only is layer2, allocation or all, not %q", *only)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("run it as root: it makes network namespaces and runs container runtimes in them")
 	}
-	l, err := lab.Up(ctx, lab.Options{Name: "bench", Log: os.Stderr})
+	release, err := labtest.Machine(ctx)
+	if err != nil {
+		return fmt.Errorf("wait for the machine: %w", err)
+	}
+	defer release()
+	if *only != "layer2" {
+		if err := onLab(ctx, allocationLab(), func(p *product.Product) error { return measureAllocation(ctx, p, os.Stdout, *short) }); err != nil {
+			return err
+		}
+	}
+	if *only != "allocation" {
+		return onLab(ctx, lab.Options{Name: "bench"}, func(p *product.Product) error {
+			return (&bench{Product: p, runs: *runs, out: os.Stdout}).all(ctx)
+		})
+	}
+	return nil
+}
+
+// onLab has Bellwether in a lab while something is measured.
+func onLab(ctx context.Context, o lab.Options, measure func(*product.Product) error) (err error) {
+	o.Log = os.Stderr
+	l, err := lab.Up(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -52,23 +79,8 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := p.Install(ctx); err != nil {
 		return err
 	}
-	return (&bench{Product: p, runs: *runs, out: os.Stdout}).all(ctx)
+	return measure(p)
 }
-
-// figure is one row of the table.
-type figure struct {
-	what   string
-	values []float64
-	unit   string
-}
-
-func (f figure) String() string {
-	slices.Sort(f.values)
-	n := len(f.values)
-	return fmt.Sprintf("%-58s %8.0f %8.0f %8.0f %-4s n=%d", f.what, f.values[0], f.values[n/2], f.values[n-1], f.unit, n)
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // bench measures one lab.
 type bench struct {
@@ -105,9 +117,6 @@ func (b *bench) all(ctx context.Context) error {
 		table = append(table, figures...)
 	}
 	slices.SortStableFunc(table, func(a, b figure) int { return cmp.Compare(a.unit, b.unit) })
-	fmt.Fprintf(b.out, "%-58s %8s %8s %8s\n", "", "min", "median", "max")
-	for _, f := range table {
-		fmt.Fprintln(b.out, f)
-	}
+	printTable(b.out, table)
 	return nil
 }

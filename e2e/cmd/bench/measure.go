@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -31,7 +32,7 @@ func (b *bench) memory(ctx context.Context, _ netip.Addr) ([]figure, error) {
 	}
 	bySort := map[string][]float64{}
 	for _, pod := range pods.Items {
-		bytes, err := b.resident(pod.Spec.NodeName, pod.Status.PodIP)
+		bytes, err := b.resident(ctx, pod.Spec.NodeName, pod.Status.PodIP)
 		if err != nil {
 			return nil, fmt.Errorf("read the metrics of pod %s: %w", pod.Name, err)
 		}
@@ -39,13 +40,17 @@ func (b *bench) memory(ctx context.Context, _ netip.Addr) ([]figure, error) {
 		bySort[component] = append(bySort[component], bytes/(1<<20))
 	}
 	return []figure{
-		{"controller, resident memory with 1 Service", bySort["controller"], "MiB"},
-		{"speaker, resident memory with 1 Service", bySort["speaker"], "MiB"},
+		{what: "controller, resident memory with 1 Service", values: bySort["controller"], unit: "MiB"},
+		{what: "speaker, resident memory with 1 Service", values: bySort["speaker"], unit: "MiB"},
 	}, nil
 }
 
-func (b *bench) resident(node, ip string) (float64, error) {
-	resp, err := b.Lab.HTTPClient(node, 5*time.Second).Get("http://" + net.JoinHostPort(ip, "7480") + "/metrics")
+func (b *bench) resident(ctx context.Context, node, ip string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(ip, "7480")+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := b.Lab.HTTPClient(node, 5*time.Second).Do(req)
 	if err != nil {
 		return 0, err
 	}
