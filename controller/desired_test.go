@@ -36,7 +36,7 @@ type desk struct {
 }
 
 func newDesk(change ...func(*kube.Service)) *desk {
-	d := &desk{syncer: &syncer{log: slog.New(slog.DiscardHandler), retention: newRetention(), renumberWindow: time.Minute}, owned: map[netip.Addr]struct{}{}, now: time.Unix(1000, 0)}
+	d := &desk{syncer: &syncer{log: slog.New(slog.DiscardHandler), retention: newRetention(), settled: settled{}, renumberWindow: time.Minute}, owned: map[netip.Addr]struct{}{}, now: time.Unix(1000, 0)}
 	loud := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
 	loud.Spec.Addresses, loud.Spec.Advertise = []v1beta1.AddressRange{"192.0.2.0/29"}, []v1beta1.Protocol{v1beta1.ProtocolL2}
 	quiet := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "quiet"}}

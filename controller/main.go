@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -95,6 +96,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // a pass leaves much garbage beside little that stays: memory is dearer here than time
+	}
 	log.Info("starting", "version", obs.Version(), "loadBalancerClass", o.class)
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -116,6 +120,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		overlay:   kube.NewOverlay(),
 		reports:   &reporter{client: client, log: log, box: reconcile.NewLatest[report]()},
 		retention: newRetention(),
+		settled:   settled{},
 		metrics:   m,
 		log:       log,
 		idle:      make(chan struct{}),
@@ -131,6 +136,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 	if s.services, err = kube.NewSource(client.Services(""), &corev1.Service{}, s.convert, poke); err != nil {
 		return nil, err
 	}
+	s.services.Only(func(v kube.Service) bool { return v.Wanted || v.Marked })
 	if s.namespaces, err = kube.NewSource(client.Namespaces, &corev1.Namespace{}, kube.Namespace, poke); err != nil {
 		return nil, err
 	}

@@ -34,11 +34,13 @@ func newRetention() *retention {
 	return &retention{until: map[allocator.Retention]time.Time{}, last: map[cluster.Key]lastHeld{}}
 }
 
+// needed reports whether there is anything to retain, or to forget.
+func (r *retention) needed(c config.Config) bool {
+	return len(r.until)+len(r.last) > 0 || slices.ContainsFunc(c.Pools, func(p config.Pool) bool { return p.RetainFor > 0 })
+}
+
 // watch looks for Services that have gone since the last call, and lets time pass.
 func (r *retention) watch(c config.Config, records []*serviceRecord, now time.Time) {
-	if len(r.until)+len(r.last) == 0 && !slices.ContainsFunc(c.Pools, func(p config.Pool) bool { return p.RetainFor > 0 }) {
-		return
-	}
 	holding := make(map[cluster.Key]lastHeld, len(records))
 	for _, record := range records {
 		if v := &record.Value; v.Wanted && len(v.Held) > 0 {

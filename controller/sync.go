@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,9 @@ type syncer struct {
 	config    config.Config
 	problems  []config.Problem
 	retention *retention
+	settled   settled
+	ownedKey  string
+	owned     map[netip.Addr]struct{}
 	silent    map[cluster.Key]time.Time // since when nobody announces a Service that holds addresses
 }
 
@@ -115,7 +119,9 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 	if !s.lease.Held() {
 		s.leading = false
 		s.metrics.leading.Set(0)
-		s.retention.watch(s.config, s.services.Records(), time.Now())
+		if s.retention.needed(s.config) {
+			s.retention.watch(s.config, s.services.Records(), time.Now())
+		}
 		return time.Second, nil
 	}
 	if !s.leading {
@@ -135,7 +141,9 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 	}
 	version := s.services.Version()
 	records := s.overlay.Lay(s.services.Records(), version)
-	s.retention.watch(s.config, records, started)
+	if s.retention.needed(s.config) {
+		s.retention.watch(s.config, records, started)
+	}
 	world := s.snapshot(records, started)
 	retained, again := s.retention.list(started)
 	world.Retained = retained
@@ -171,21 +179,31 @@ func (s *syncer) catchUp(ctx context.Context) error {
 
 // parseConfig parses the pools and advertisements when any of them has changed.
 func (s *syncer) parseConfig() {
-	var objects config.Objects
-	var key strings.Builder
-	for _, r := range s.pools.Records() {
-		objects.Pools = append(objects.Pools, r.Value)
-		fmt.Fprintf(&key, "p%s/%s/%s ", r.Name, r.UID, r.Value.ResourceVersion)
-	}
-	for _, r := range s.l2.Records() {
-		objects.L2Advertisements = append(objects.L2Advertisements, r.Value)
-		fmt.Fprintf(&key, "l%s/%s/%s ", r.Name, r.UID, r.Value.ResourceVersion)
-	}
-	if len(key.String()) == len(s.configKey) && key.String() == s.configKey {
+	pools, l2 := s.pools.Records(), s.l2.Records()
+	key := versionsOf(pools) + "/" + versionsOf(l2)
+	if key == s.configKey {
 		return
 	}
-	s.configKey = key.String()
+	var objects config.Objects
+	for _, r := range pools {
+		objects.Pools = append(objects.Pools, r.Value)
+	}
+	for _, r := range l2 {
+		objects.L2Advertisements = append(objects.L2Advertisements, r.Value)
+	}
+	s.configKey = key
 	s.config, s.problems = config.Parse(objects)
+	s.settled.clear()
+}
+
+// versionsOf sums up which objects there are in which versions.
+func versionsOf[T any](records []*kube.Record[T]) string {
+	versions := make([]string, 0, len(records))
+	for _, r := range records {
+		versions = append(versions, string(r.UID)+"@"+r.ResourceVersion)
+	}
+	slices.Sort(versions)
+	return strings.Join(versions, " ")
 }
 
 func (s *syncer) poolObjects() []v1beta1.IPAddressPool {

@@ -29,6 +29,8 @@ type writer struct {
 	results  chan written
 	underWay sync.WaitGroup
 	retries  map[cluster.Key]retry
+	giving   int // writes under way that change addresses
+	telling  int // writes under way that change only what is said
 }
 
 type retry struct {
@@ -37,11 +39,19 @@ type retry struct {
 	at       time.Time
 }
 
+// job is a status to write.
+type job struct {
+	before *serviceRecord
+	want   kube.ServiceStatus
+	lost   []allocator.Loss
+}
+
+// gives reports whether the write changes addresses, and not only what is said about them.
+func (j job) gives() bool { return !slices.Equal(j.want.Addrs, j.before.Value.Ingress) }
+
 // written is the end of one write.
 type written struct {
-	before  *serviceRecord
-	want    kube.ServiceStatus
-	lost    []allocator.Loss
+	job
 	service *corev1.Service
 	err     error
 }
@@ -51,24 +61,38 @@ func newWriter(c *kube.Client, poke reconcile.Poke) *writer {
 		retries: map[cluster.Key]retry{}}
 }
 
-// start begins a write unless all slots are taken; then the end of another pokes the loop, which tries again. A write that
-// has begun is not broken off when ctx ends: drain waits for it.
-func (w *writer) start(ctx context.Context, r *serviceRecord, want kube.ServiceStatus, lost []allocator.Loss) bool {
+// start begins a write unless all slots are taken; then the end of another pokes the loop, which tries again. While addresses
+// are being given, what is only to be said takes turns. A write that has begun is not broken off when ctx ends: drain waits
+// for it.
+func (w *writer) start(ctx context.Context, j job) bool {
+	if !j.gives() && w.giving > 0 && w.telling > 0 {
+		return false
+	}
 	select {
 	case w.slots <- struct{}{}:
 	default:
 		return false
 	}
+	w.count(j, 1)
 	w.underWay.Go(func() {
-		service, err := w.client.WriteService(context.WithoutCancel(ctx), r.Value.Key, r.UID, r.ResourceVersion, want)
+		r := j.before
+		service, err := w.client.WriteService(context.WithoutCancel(ctx), r.Value.Key, r.UID, r.ResourceVersion, j.want)
 		if err != nil && !kube.Answered(err) {
 			service, err = w.findOut(ctx, r, err)
 		}
 		<-w.slots
-		w.results <- written{before: r, want: want, lost: lost, service: service, err: err}
+		w.results <- written{job: j, service: service, err: err}
 		w.poke.Ring()
 	})
 	return true
+}
+
+func (w *writer) count(j job, n int) {
+	if j.gives() {
+		w.giving += n
+	} else {
+		w.telling += n
+	}
 }
 
 // findOut reads what became of a write that got no answer. Until that is known the addresses stay assumed, and nobody else
@@ -96,6 +120,7 @@ func (w *writer) finished() []written {
 	for {
 		select {
 		case r := <-w.results:
+			w.count(r.job, -1)
 			out = append(out, r)
 		default:
 			return out
@@ -142,14 +167,22 @@ func (s *syncer) settle(w written) {
 	s.log.Warn("status not written, will retry", "service", key, "error", w.err, "failures", failures, "retryIn", backoff)
 }
 
-// write begins the writes that the assignments ask for, and returns when to look again.
+// write begins the writes that the assignments ask for, those that give addresses first, and returns when to look again.
 func (s *syncer) write(ctx context.Context, world *snapshot) time.Duration {
 	now := time.Now()
 	departing := leaving(world)
 	var again time.Duration
+	var giving, telling []job
 	for i, r := range world.records {
-		want, differs, recheck := s.desired(r, world.outcome(i), world.owned, now)
+		outcome := world.outcome(i)
+		if s.settled.is(r, outcome) {
+			continue
+		}
+		want, differs, recheck := s.desired(r, outcome, world.owned, now)
 		again = reconcile.Sooner(again, recheck)
+		if !differs && recheck == 0 {
+			s.settled.note(r, outcome)
+		}
 		if !differs || s.overlay.Writing(r.Value.Key) {
 			continue
 		}
@@ -157,23 +190,33 @@ func (s *syncer) write(ctx context.Context, world *snapshot) time.Duration {
 			again = reconcile.Sooner(again, wait)
 			continue
 		}
-		if slices.ContainsFunc(want.Addrs, func(a netip.Addr) bool { return departing.blocks(a, r) }) {
-			continue // the end of the other's write pokes the loop
+		j := job{before: r, want: want}
+		if outcome != nil {
+			j.lost = outcome.Lost
 		}
-		if !s.lease.Held() {
-			return 0
+		switch {
+		case slices.ContainsFunc(want.Addrs, func(a netip.Addr) bool { return departing.blocks(a, r) }):
+			// the end of the other's write pokes the loop
+		case j.gives():
+			giving = append(giving, j)
+		default:
+			telling = append(telling, j)
 		}
-		var lost []allocator.Loss
-		if outcome := world.outcome(i); outcome != nil {
-			lost = outcome.Lost
-		}
-		if !s.writer.start(ctx, r, want, lost) {
-			break
-		}
-		s.overlay.Begin(r, want.Addrs, want.Pools)
 	}
-	s.forget()
+	s.begin(ctx, giving)
+	s.begin(ctx, telling)
+	s.forget(len(world.records))
 	return again
+}
+
+// begin begins as many writes as there is room for. The end of one pokes the loop.
+func (s *syncer) begin(ctx context.Context, jobs []job) {
+	for _, j := range jobs {
+		if !s.lease.Held() || !s.writer.start(ctx, j) {
+			return
+		}
+		s.overlay.Begin(j.before, j.want.Addrs, j.want.Pools)
+	}
 }
 
 // departures are the addresses that Services still hold and shall give up.
@@ -203,8 +246,11 @@ func (d departures) blocks(a netip.Addr, r *serviceRecord) bool {
 	return is && !slices.Contains(r.Value.Held, a)
 }
 
-// forget drops what is remembered of Services that are gone.
-func (s *syncer) forget() {
+// forget drops what is remembered of Services that are gone, of so many that there are.
+func (s *syncer) forget(services int) {
+	if len(s.settled) > 1000+2*services {
+		s.settled.clear()
+	}
 	for key := range s.writer.retries {
 		if _, present := s.services.Get(key.String()); !present {
 			delete(s.writer.retries, key)
@@ -219,11 +265,15 @@ func (s *syncer) forget() {
 
 // announcedAddresses returns what the speakers say that they answer for.
 func (s *syncer) announcedAddresses() map[netip.Addr]struct{} {
-	owned := map[netip.Addr]struct{}{}
-	for _, r := range s.speakers.Records() {
-		for _, a := range r.Value {
-			owned[a] = struct{}{}
+	records := s.speakers.Records()
+	if versions := versionsOf(records); versions != s.ownedKey || s.owned == nil {
+		s.ownedKey, s.owned = versions, map[netip.Addr]struct{}{}
+		for _, r := range records {
+			for _, a := range r.Value {
+				s.owned[a] = struct{}{}
+			}
 		}
+		s.settled.clear()
 	}
-	return owned
+	return s.owned
 }

@@ -44,7 +44,7 @@ func TestAWriteThatFailsIsTriedAgainLaterAndLater(t *testing.T) {
 		d := newWritingDesk()
 		var waits []time.Duration
 		for range 12 {
-			d.settle(written{before: d.record, err: errors.New("no")})
+			d.settle(written{job: job{before: d.record}, err: errors.New("no")})
 			waits = append(waits, d.writer.wait(d.record, time.Now()))
 		}
 		if !slices.IsSorted(waits) || waits[0] != 100*time.Millisecond || waits[11] != 15*time.Second {
@@ -63,7 +63,7 @@ func TestAWriteThatFailsIsTriedAgainLaterAndLater(t *testing.T) {
 
 func TestAConflictWaitsForTheNextVersion(t *testing.T) {
 	d := newWritingDesk()
-	d.settle(written{before: d.record, err: conflict()})
+	d.settle(written{job: job{before: d.record}, err: conflict()})
 	if wait := d.writer.wait(d.record, time.Now()); wait == 0 {
 		t.Error("the same version is written again at once")
 	}
@@ -71,9 +71,9 @@ func TestAConflictWaitsForTheNextVersion(t *testing.T) {
 
 func TestAServiceThatHasGoneIsForgotten(t *testing.T) {
 	d := newWritingDesk()
-	d.settle(written{before: d.record, err: errors.New("no")})
+	d.settle(written{job: job{before: d.record}, err: errors.New("no")})
 	d.overlay.Begin(d.record, ips("192.0.2.1"), nil)
-	d.settle(written{before: d.record, err: notFound()})
+	d.settle(written{job: job{before: d.record}, err: notFound()})
 	if len(d.writer.retries) > 0 || d.overlay.Writing(d.record.Value.Key) {
 		t.Errorf("remembers %v, writing %t", d.writer.retries, d.overlay.Writing(d.record.Value.Key))
 	}
@@ -82,9 +82,9 @@ func TestAServiceThatHasGoneIsForgotten(t *testing.T) {
 func TestASuccessEndsTheWaiting(t *testing.T) {
 	d := newWritingDesk()
 	d.events = kube.NewRecorder(&kube.Client{}, "test", "")
-	d.settle(written{before: d.record, err: errors.New("no")})
+	d.settle(written{job: job{before: d.record}, err: errors.New("no")})
 	wire := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "u1", ResourceVersion: "11"}}
-	d.settle(written{before: d.record, service: wire})
+	d.settle(written{job: job{before: d.record}, service: wire})
 	if wait := d.writer.wait(d.record, time.Now()); wait != 0 {
 		t.Errorf("waits %v after a success", wait)
 	}
@@ -101,7 +101,7 @@ func TestTheSlotsBoundTheWritesUnderWay(t *testing.T) {
 	for range writesAtOnce {
 		w.slots <- struct{}{}
 	}
-	if w.start(t.Context(), newDesk().record, kube.ServiceStatus{}, nil) {
+	if w.start(t.Context(), job{before: newDesk().record}) {
 		t.Error("a write began though all slots are taken")
 	}
 }
@@ -152,7 +152,7 @@ func TestWhatIsRememberedOfServicesThatAreGoneIsDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.services = services
-	d.forget()
+	d.forget(0)
 	if len(d.writer.retries) != 0 || len(d.silent) != 0 {
 		t.Errorf("remembers %v and %v", d.writer.retries, d.silent)
 	}
@@ -210,5 +210,47 @@ func TestAPoolInUseIsHeldByAFinalizer(t *testing.T) {
 		if got := withFinalizer(c.has, c.wanted); !slices.Equal(got, c.want) {
 			t.Errorf("%v, wanted %t: got %v, want %v", c.has, c.wanted, got, c.want)
 		}
+	}
+}
+
+func TestWhatIsSaidTakesTurnsWhileAddressesAreGiven(t *testing.T) {
+	w := newWriter(nil, reconcile.NewPoke())
+	record := newDesk(holds("p", "192.0.2.1")).record
+	gives := job{before: record, want: kube.ServiceStatus{Addrs: ips("192.0.2.2")}}
+	tells := job{before: record, want: kube.ServiceStatus{Addrs: ips("192.0.2.1")}}
+	if !gives.gives() || tells.gives() {
+		t.Fatal("a write is taken for what it is not")
+	}
+	w.count(gives, 1)
+	w.count(tells, 1)
+	if w.start(t.Context(), tells) {
+		t.Error("two conditions are written while addresses are given")
+	}
+	w.results <- written{job: gives}
+	w.results <- written{job: tells}
+	if w.finished(); w.giving != 0 || w.telling != 0 {
+		t.Errorf("%d and %d writes are thought to be under way", w.giving, w.telling)
+	}
+}
+
+func TestAServiceAtRestIsLookedAtAgainOnlyWhenSomethingChanges(t *testing.T) {
+	d := newDesk(holds("p", "192.0.2.1"))
+	outcome := d.world().outcome(0)
+	if d.settled.is(d.record, outcome) {
+		t.Error("at rest before anybody looked")
+	}
+	d.settled.note(d.record, outcome)
+	if !d.settled.is(d.record, d.world().outcome(0)) {
+		t.Error("looked at again though nothing has changed")
+	}
+	newer := *d.record
+	other := *outcome
+	other.Reason = allocator.OutOfPool
+	if d.settled.is(&newer, outcome) || d.settled.is(d.record, &other) || d.settled.is(d.record, nil) {
+		t.Error("not looked at again though something has changed")
+	}
+	d.settled.clear()
+	if d.settled.is(d.record, outcome) {
+		t.Error("at rest after all was forgotten")
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 )
 
-// statusWriter writes this node's Speaker object, at most once a second, and those of speakers that fell silent.
+// statusWriter writes this node's Speaker object, once a second at most, and those of speakers that fell silent.
 type statusWriter struct {
 	client *kube.Client
 	node   string
@@ -58,9 +58,17 @@ func (w *statusWriter) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(time.Second):
+		case <-time.After(w.rest()):
 		}
 	}
+}
+
+// rest is how long to wait before the next write: a status is written whole, so the longer it is the less often.
+func (w *statusWriter) rest() time.Duration {
+	if w.written == nil {
+		return time.Second
+	}
+	return time.Second + time.Duration(len(w.written.Layer2.Owned))*time.Millisecond
 }
 
 func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) error {

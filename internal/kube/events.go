@@ -34,7 +34,7 @@ func NewRecorder(c *Client, component, node string) *Recorder {
 		return flowcontrol.NewTokenBucketPassiveRateLimiter(eventsPerSecond, eventsAtOnce)
 	}
 	return &Recorder{broadcaster: b, client: c,
-		rates: map[string]flowcontrol.PassiveRateLimiter{corev1.EventTypeNormal: rate(), corev1.EventTypeWarning: rate()},
+		rates:    map[string]flowcontrol.PassiveRateLimiter{corev1.EventTypeNormal: rate(), corev1.EventTypeWarning: rate()},
 		recorder: b.NewRecorder(c.Scheme, corev1.EventSource{Component: component, Host: node})}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +26,7 @@ type Record[T any] struct {
 // Source is an informer that converts every object when it arrives, keeps only the conversion, and pokes.
 type Source[T any] struct {
 	informer cache.SharedIndexInformer
+	matters  func(T) bool // nil: all do
 }
 
 // Lister is what a Source reads from: the list and watch verbs of a typed client.
@@ -60,19 +62,33 @@ func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, c
 	}); err != nil {
 		return nil, fmt.Errorf("setting the conversion of %T: %w", example, err)
 	}
-	ring := func() {
+	s := &Source[T]{informer: informer}
+	ring := func(versions ...any) {
+		if !slices.ContainsFunc(versions, s.rings) {
+			return
+		}
 		for _, p := range pokes {
 			p.Ring()
 		}
 	}
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { ring() },
-		UpdateFunc: func(_, _ any) { ring() },
-		DeleteFunc: func(any) { ring() },
+		AddFunc:    func(now any) { ring(now) },
+		UpdateFunc: func(was, now any) { ring(was, now) },
+		DeleteFunc: func(was any) { ring(was) },
 	}); err != nil {
 		return nil, fmt.Errorf("watching %T: %w", example, err)
 	}
-	return &Source[T]{informer: informer}, nil
+	return s, nil
+}
+
+// Only lets changes ring the pokes only where the object matters before or after them. It is called before Run.
+func (s *Source[T]) Only(matters func(T) bool) { s.matters = matters }
+
+// rings reports whether a change from or to a version of an object is worth a poke. What is not a record is the last that was
+// seen of an object whose deletion was missed.
+func (s *Source[T]) rings(version any) bool {
+	r, is := version.(*Record[T])
+	return !is || s.matters == nil || s.matters(r.Value)
 }
 
 // untilAnswered asks again, about once a second, while the API server cannot be reached at all. client-go itself would back

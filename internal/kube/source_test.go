@@ -90,3 +90,21 @@ func TestASourcePublishesConversionsAndHowFarItIs(t *testing.T) {
 		t.Error("Get finds what was deleted")
 	}
 }
+
+func TestOnlyWhatMattersRings(t *testing.T) {
+	source, err := NewSource(fakeNodes{watch.NewFake()}, &corev1.Node{}, func(n *corev1.Node) string { return n.Name })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := &Record[string]{Value: "ours"}, &Record[string]{Value: "theirs"}
+	if !source.rings(theirs) {
+		t.Error("without a rule everything rings")
+	}
+	source.Only(func(name string) bool { return name == "ours" })
+	if !source.rings(ours) || source.rings(theirs) {
+		t.Error("what matters does not ring, or what does not does")
+	}
+	if !source.rings("a tombstone") {
+		t.Error("a deletion that was missed does not ring")
+	}
+}

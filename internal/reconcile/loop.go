@@ -10,8 +10,8 @@ import (
 // backoff, and a pass runs at least once every Resync even when nobody pokes.
 //
 // Three guarantees: every poke is followed by a pass that starts after it, two passes never run at once, and between two
-// passes the loop rests as long as the first took, so that a flood of pokes costs half a core at most and an idle loop
-// answers a poke at once.
+// passes the loop rests three times as long as the first took, so that a flood of pokes costs a quarter of a core at most
+// and an idle loop answers a poke at once.
 type Loop struct {
 	Name string
 	Poke Poke
@@ -51,7 +51,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 		}
-		rest := max(time.Since(started), l.Settle)
+		rest := max(3*time.Since(started), l.Settle)
 		if !sleep(ctx, rest) {
 			return nil
 		}

@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
@@ -82,6 +83,16 @@ type Loss struct {
 	Addr      netip.Addr  `json:"addr"`
 	Other     cluster.Key `json:"other"`
 	Attribute Attribute   `json:"attribute"`
+}
+
+// Equal reports whether two Outcomes say the same.
+func (o *Outcome) Equal(other *Outcome) bool {
+	a, b := o.Detail, other.Detail
+	return o.Reason == other.Reason && o.SharedAs == other.SharedAs && o.Service == other.Service &&
+		slices.Equal(o.Addrs, other.Addrs) && slices.Equal(o.Pools, other.Pools) && slices.Equal(o.Old, other.Old) &&
+		slices.Equal(o.Lost, other.Lost) && slices.Equal(a.Pools, b.Pools) &&
+		a.Family == b.Family && a.Addr == b.Addr && a.Pool == b.Pool && a.Other == b.Other &&
+		a.Attribute == b.Attribute && a.Namespace == b.Namespace && a.Text == b.Text
 }
 
 // Usage counts a pool's addresses of one family, clamped to the largest int64. What is kept for somebody who does not hold

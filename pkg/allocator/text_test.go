@@ -48,6 +48,8 @@ func TestEveryReasonIsASentenceThatSaysWhatToChange(t *testing.T) {
 			"192.0.2.1 is held by Service ns/a, and the two cannot share it: they differ in, or clash on, their port"},
 		{"an address that is kept for another", objects{pool("p", "192.0.2.1", reserves("192.0.2.1", "x/a"))}, want("192.0.2.1"), nil, AddressReserved,
 			"192.0.2.1 is kept for Service x/a by the reservations or the retention of pool p; ask for another address, or take it out there"},
+		{"an address that is kept for two others", objects{pool("p", "192.0.2.1", reserves("192.0.2.1", "x/b", "x/a"))}, want("192.0.2.1"), nil, AddressReserved,
+			"192.0.2.1 is kept for Service x/a by the reservations or the retention of pool p; ask for another address, or take it out there"},
 		{"a quota", objects{pool("p", "192.0.2.1-192.0.2.2", allows(1))}, created(9), these{service("a")}, QuotaExceeded,
 			"namespace ns has all the IPv4 addresses that maxPerNamespace allows it from pool p; delete Services that use them, or raise it"},
 		{"moving", objects{p}, func(s *cluster.Service) { want("192.0.2.2")(s); held("p", "192.0.2.1")(s) }, nil, Allocated, "192.0.2.2 from pool p"},
