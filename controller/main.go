@@ -118,7 +118,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		lease:     kube.NewLease(client, o.namespace, "bellwether-controller", o.identity, poke, log),
 		events:    kube.NewRecorder(client, "bellwether-controller", ""),
 		overlay:   kube.NewOverlay(),
-		reports:   &reporter{client: client, log: log, box: reconcile.NewLatest[report]()},
+		reports:   &reporter{client: client, poke: poke, log: log, box: reconcile.NewLatest[report]()},
 		retention: newRetention(),
 		settled:   settled{},
 		metrics:   m,

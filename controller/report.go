@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -34,9 +35,13 @@ type report struct {
 // reporter writes the statuses of pools and advertisements, at most once a second.
 type reporter struct {
 	client *kube.Client
+	poke   reconcile.Poke
 	log    *slog.Logger
 	box    *reconcile.Latest[report]
 }
+
+// reportRetry is how long a report that could not be written in full waits for the next pass, at the latest.
+const reportRetry = 5 * time.Second
 
 // Run writes until ctx ends.
 func (r *reporter) Run(ctx context.Context) error {
@@ -50,7 +55,8 @@ func (r *reporter) Run(ctx context.Context) error {
 			case apierrors.IsConflict(err), apierrors.IsNotFound(err): // it has changed, and the change pokes the loop
 				r.log.Debug("the object changed before its status was written", "error", err)
 			default:
-				r.log.Warn("status of a pool or advertisement not written, the next pass tries again", "error", err)
+				r.log.Warn("status of a pool or advertisement not written, will retry", "error", err, "retryIn", reportRetry)
+				time.AfterFunc(reportRetry, r.poke.Ring)
 			}
 		}
 		select {
@@ -61,35 +67,51 @@ func (r *reporter) Run(ctx context.Context) error {
 	}
 }
 
+// write writes what differs. One object that cannot be written delays no other.
 func (r *reporter) write(ctx context.Context, latest report) error {
+	var failed []error
 	for _, pool := range latest.pools {
-		seen := latest.seen[pool.Name]
-		if !slices.Equal(seen.Finalizers, pool.Finalizers) {
-			if err := r.client.SetFinalizers(ctx, pool.Name, seen.ResourceVersion, pool.Finalizers); err != nil {
-				return err
-			}
-		}
-		if !apiequality.Semantic.DeepEqual(seen.Status, pool.Status) {
-			patch, err := kube.StatusPatch(pool.Status)
-			if err != nil {
-				return fmt.Errorf("preparing the status of IPAddressPool %s: %w", pool.Name, err)
-			}
-			if _, err := r.client.Pools.Patch(ctx, pool.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
-				return fmt.Errorf("writing the status of IPAddressPool %s: %w", pool.Name, err)
-			}
+		if err := r.writePool(ctx, latest.seen[pool.Name], pool); err != nil {
+			failed = append(failed, err)
 		}
 	}
 	for _, adv := range latest.l2 {
-		if apiequality.Semantic.DeepEqual(latest.was[adv.Name].Status, adv.Status) {
-			continue
+		if err := r.writeL2(ctx, latest.was[adv.Name], adv); err != nil {
+			failed = append(failed, err)
 		}
-		patch, err := kube.StatusPatch(adv.Status)
-		if err != nil {
-			return fmt.Errorf("preparing the status of L2Advertisement %s: %w", adv.Name, err)
+	}
+	return errors.Join(failed...)
+}
+
+func (r *reporter) writePool(ctx context.Context, seen, pool v1beta1.IPAddressPool) error {
+	if !slices.Equal(seen.Finalizers, pool.Finalizers) {
+		if err := r.client.SetFinalizers(ctx, pool.Name, seen.ResourceVersion, pool.Finalizers); err != nil {
+			return err
 		}
-		if _, err := r.client.L2.Patch(ctx, adv.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
-			return fmt.Errorf("writing the status of L2Advertisement %s: %w", adv.Name, err)
-		}
+	}
+	if apiequality.Semantic.DeepEqual(seen.Status, pool.Status) {
+		return nil
+	}
+	patch, err := kube.StatusPatch(pool.Status)
+	if err != nil {
+		return fmt.Errorf("preparing the status of IPAddressPool %s: %w", pool.Name, err)
+	}
+	if _, err := r.client.Pools.Patch(ctx, pool.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		return fmt.Errorf("writing the status of IPAddressPool %s: %w", pool.Name, err)
+	}
+	return nil
+}
+
+func (r *reporter) writeL2(ctx context.Context, was, adv v1beta1.L2Advertisement) error {
+	if apiequality.Semantic.DeepEqual(was.Status, adv.Status) {
+		return nil
+	}
+	patch, err := kube.StatusPatch(adv.Status)
+	if err != nil {
+		return fmt.Errorf("preparing the status of L2Advertisement %s: %w", adv.Name, err)
+	}
+	if _, err := r.client.L2.Patch(ctx, adv.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		return fmt.Errorf("writing the status of L2Advertisement %s: %w", adv.Name, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type Lease struct {
 	poke      reconcile.Poke
 
 	leading atomic.Bool
+	others  atomic.Bool               // the lease was another's when it was last read
 	until   atomic.Pointer[time.Time] // when the lease runs out, reckoned from before its last renewal was sent
 }
 
@@ -104,11 +106,27 @@ type timedLock struct {
 	lease *Lease
 }
 
+// Get notes whose the lease is: one that another has taken is not ours any more, and not ours to give back.
+func (t timedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	r, raw, err := t.Interface.Get(ctx)
+	if err == nil {
+		others := r.HolderIdentity != t.Identity()
+		t.lease.others.Store(others)
+		if others {
+			t.lease.until.Store(nil)
+		}
+	}
+	return r, raw, err
+}
+
 func (t timedLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
 	return t.timed(r, func() error { return t.Interface.Create(ctx, r) })
 }
 
 func (t timedLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	if r.HolderIdentity == "" && t.lease.others.Load() {
+		return errors.New("the lease is another's by now, there is nothing to give back")
+	}
 	return t.timed(r, func() error { return t.Interface.Update(ctx, r) })
 }
 
