@@ -19,24 +19,30 @@ import (
 	"github.com/bellwether-lb/bellwether/e2e/product"
 )
 
-// shared is the full lab that the scenarios run on, one after the other. Each cleans up after itself.
+// shared is a lab that scenarios run on, one after the other. Each cleans up after itself.
 type shared struct {
 	up      func() (*product.Product, error)
 	started bool
 }
 
-func newShared() *shared {
+func newShared(o lab.Options) *shared {
 	s := &shared{}
 	s.up = sync.OnceValues(func() (*product.Product, error) {
 		s.started = true
-		return bringUp(context.Background(), lab.Options{Name: "scenarios", Log: os.Stderr})
+		return bringUp(context.Background(), o)
 	})
 	return s
 }
 
-var full = newShared()
+var (
+	full  = newShared(lab.Options{Name: "scenarios", Log: os.Stderr})
+	light = newShared(lab.Options{Name: "allocation", Light: true, Nodes: 1, Log: os.Stderr})
+)
 
 func bringUp(ctx context.Context, o lab.Options) (*product.Product, error) {
+	if err := lab.Down(ctx, o.Name); err != nil { // what a killed run left
+		return nil, err
+	}
 	l, err := lab.Up(ctx, o)
 	if err != nil {
 		return nil, err
@@ -60,8 +66,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if full.started {
-		if p, err := full.up(); err == nil || p != nil {
+	for _, s := range []*shared{full, light} {
+		if !s.started {
+			continue
+		}
+		if p, err := s.up(); err == nil || p != nil {
 			code = max(code, finish(p, code))
 		}
 	}
