@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bellwether-lb/bellwether/e2e/lab"
 )
 
 // creating makes a Service every now and then until the returned function is called, which returns them.
@@ -98,4 +100,35 @@ func (s *ledgered) leaderFrozen(round int) {
 	if leads, _ := s.metric(other(leader), "bellwether_controller_leading"); leads != 1 {
 		s.Errorf("%s has the lease and does not lead", other(leader))
 	}
+}
+
+func TestALeaderThatIsFrozenWhileItRenewsLeavesTheLeaseToItsSuccessor(t *testing.T) {
+	s := onLightLab(t, nil)
+	s.poolOf("wide", `addresses: ["198.18.64.0/21"]`)
+	api, err := s.Lab.Process(lab.Control, lab.APIServer)
+	s.act(err)
+	t.Cleanup(func() { _ = api.Resume() })
+	for round := range repeats(t) {
+		leader := s.led()
+		s.act(api.Pause())
+		time.Sleep(time.Second) // a renewal is sent every half a second: now one is under way
+		s.act(s.controller(leader).Pause())
+		s.act(api.Resume())
+		s.becomes(s.create(fmt.Sprintf("frozen-%d", round)), 1, "Allocated")
+		before := s.lease().Spec
+		if *before.HolderIdentity != other(leader) {
+			t.Fatalf("%s was frozen, a Service was served, and the lease names %s", leader, *before.HolderIdentity)
+		}
+		s.act(s.controller(leader).Resume())
+		s.eventually(patience, leader+" answers again", func() bool {
+			_, answers := s.metric(leader, "bellwether_controller_leading")
+			return answers
+		})
+		time.Sleep(3 * time.Second) // it gives up within its deadline for renewals
+		if after := s.lease().Spec; *after.HolderIdentity != *before.HolderIdentity || *after.LeaseTransitions != *before.LeaseTransitions {
+			t.Errorf("round %d: %s went on, and the lease of %s, which renews it, changed hands %d times and is %q's now",
+				round+1, leader, other(leader), *after.LeaseTransitions-*before.LeaseTransitions, *after.HolderIdentity)
+		}
+	}
+	s.stayed()
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -290,17 +291,22 @@ func (s *ledgered) revive(name string) error {
 	return p.Resume()
 }
 
-// leaseholder is the controller that the lease names.
-func (s *ledgered) leaseholder() string {
+func (s *ledgered) lease() *coordinationv1.Lease {
 	s.Helper()
 	lease, err := s.client.CoordinationV1().Leases(product.Namespace).Get(s.ctx, "bellwether-controller", metav1.GetOptions{})
 	if err != nil {
 		s.Fatal(err)
 	}
-	if lease.Spec.HolderIdentity == nil {
-		return ""
+	return lease
+}
+
+// leaseholder is the controller that the lease names.
+func (s *ledgered) leaseholder() string {
+	s.Helper()
+	if holder := s.lease().Spec.HolderIdentity; holder != nil {
+		return *holder
 	}
-	return *lease.Spec.HolderIdentity
+	return ""
 }
 
 // metric adds up a controller's metric over all its labels. known is false while the controller does not answer.
