@@ -169,6 +169,7 @@ func (c *crowd) deleted(pool string) {
 	}
 	c.poolOf(pool, `addresses: ["198.18.64.1-198.18.64.60"]`)
 	c.becomes(late, 1, "Allocated")
+	c.eventually(patience, "the stream shows it", func() bool { return len(c.story(late).Changes) > 0 })
 	if a := c.story(late); len(a.Changes) != 1 {
 		c.Errorf("a Service made after the pool was deleted had %+v", a.Changes)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -99,23 +100,21 @@ func TestAServiceWhoseStatusCannotBeWrittenDelaysNoOther(t *testing.T) {
 
 func TestAnAddressWhoseReleaseIsRefusedIsGivenToNobody(t *testing.T) {
 	s := onLightLab(t, nil)
-	s.poolOf("two", `addresses: ["198.18.64.1-198.18.64.2"]`)
-	stuck := s.becomes(s.create("stuck"), 1, "Allocated")
+	s.poolOf("few", `addresses: ["198.18.64.1-198.18.64.9", "fd00:198:18:0:1::1"]`)
+	stuck := s.becomes(s.create("stuck", ofPolicy(corev1.IPFamilyPolicyRequireDualStack)), 2, "Allocated")
 	s.quiet()
 	stop := s.refusing()
 	before := s.refusals()
-	s.edit(stuck, annotated("bellwether.dev/load-balancer-ips", "198.18.64.2"))
-	s.eventually(patience, "the move is refused", func() bool { return s.refusals() > before })
-	waits := s.create("waits")
+	s.edit(stuck, ofPolicy(corev1.IPFamilyPolicySingleStack))
+	s.eventually(patience, "giving the IPv6 address back is refused", func() bool { return s.refusals() > before })
+	waits := s.create("waits", ofPolicy(corev1.IPFamilyPolicyRequireDualStack))
 	time.Sleep(3 * time.Second)
 	if now := s.read(waits).Status.LoadBalancer.Ingress; len(now) > 0 {
-		t.Errorf("it has %v, though another shows one address and asks for the other", now)
+		t.Errorf("it has %v, though the IPv6 address stands in another Service", now)
 	}
 	stop()
-	s.eventually(patience, "the Service has the address that it asked for", func() bool {
-		return s.read(stuck).Status.LoadBalancer.Ingress[0].IP == "198.18.64.2"
-	})
-	s.becomes(waits, 1, "Allocated")
+	s.becomes(waits, 2, "Allocated")
+	s.becomes(stuck, 1, "Allocated")
 }
 
 func TestAPoolWhoseStatusCannotBeWrittenDelaysNoOther(t *testing.T) {
