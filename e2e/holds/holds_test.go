@@ -122,7 +122,7 @@ func TestWhoMayHoldOneAddress(t *testing.T) {
 	}
 }
 
-func TestSharersThatFallOutAreReported(t *testing.T) {
+func TestSharersThatFallOutMustPart(t *testing.T) {
 	s := newStory(t, false)
 	s.tell(watch.Added, with(service("a", "192.0.2.1"), func(*corev1.Service) {}))
 	s.tell(watch.Added, with(service("b", "192.0.2.1"), func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }))
@@ -130,8 +130,12 @@ func TestSharersThatFallOutAreReported(t *testing.T) {
 		t.Fatal(doubles)
 	}
 	s.tell(watch.Modified, with(service("b", "192.0.2.1"), func(*corev1.Service) {}))
-	if doubles := s.Doubles(); len(doubles) != 1 {
-		t.Errorf("reported are %q, want one", doubles)
+	if doubles, standing := s.Doubles(), s.Standing(); len(doubles) != 0 || len(standing) == 0 {
+		t.Errorf("held twice are %q, and standing is %q: an edit is no gift, and must have an end", doubles, standing)
+	}
+	s.tell(watch.Modified, with(service("b", "192.0.2.2"), func(*corev1.Service) {}))
+	if doubles, standing := s.Doubles(), s.Standing(); len(doubles)+len(standing) != 0 {
+		t.Errorf("held twice are %q, and standing is %q", doubles, standing)
 	}
 }
 

@@ -92,7 +92,8 @@ func (l *Ledger) See(e watch.Event) error {
 	return nil
 }
 
-// change takes in a version of a Service, and holds it against all that hold an address with it.
+// change takes in a version of a Service, and holds the addresses that it gains against all that hold them. A Service whose user
+// edits it so that it can share no longer breaks no law: somebody has to give way, which Standing waits for.
 func (l *Ledger) change(service *corev1.Service) {
 	a := l.accounts[service.UID]
 	if a == nil {
@@ -114,16 +115,38 @@ func (l *Ledger) change(service *corev1.Service) {
 		}
 	}
 	for _, addr := range after {
-		for _, other := range l.holders[addr] {
-			if other == a {
-				continue
-			}
-			if why := mayNotShare(service, other.Now, l.across(addr)); why != "" {
-				l.doubles = append(l.doubles, fmt.Sprintf("version %s: %s and %s both hold %s, but %s",
-					service.ResourceVersion, a.Key, other.Key, addr, why))
-			}
+		if !slices.Contains(before, addr) {
+			l.doubles = append(l.doubles, l.clashes(a, addr)...)
 		}
 	}
+}
+
+// clashes are those who hold an address with a Service, and may not, one sentence each.
+func (l *Ledger) clashes(a *Account, addr netip.Addr) []string {
+	var clashes []string
+	for _, other := range l.holders[addr] {
+		if other == a {
+			continue
+		}
+		if why := mayNotShare(a.Now, other.Now, l.across(addr)); why != "" {
+			clashes = append(clashes, fmt.Sprintf("version %s: %s and %s both hold %s, but %s",
+				a.Now.ResourceVersion, a.Key, other.Key, addr, why))
+		}
+	}
+	return clashes
+}
+
+// Standing are those who hold an address together now, and may not, one sentence each.
+func (l *Ledger) Standing() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var standing []string
+	for addr, holders := range l.holders {
+		for _, a := range holders {
+			standing = append(standing, l.clashes(a, addr)...)
+		}
+	}
+	return standing
 }
 
 func (l *Ledger) leave(a *Account, addrs []netip.Addr) {

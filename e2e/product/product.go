@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
 	"github.com/bellwether-lb/bellwether/e2e/images"
@@ -17,6 +18,9 @@ import (
 
 // Namespace is where Bellwether is installed.
 const Namespace = "bellwether-system"
+
+// RenumberWindow is how long Services hold an old and a new address in a light lab; it is a minute by default.
+const RenumberWindow = 5 * time.Second
 
 // Product is Bellwether in one lab.
 type Product struct {
@@ -171,7 +175,7 @@ func (p *Product) startController(ctx context.Context, bin string, i int) error 
 	name := fmt.Sprintf("controller-%d", i)
 	_, err = p.Lab.Start(lab.Control, lab.ProcSpec{Name: name, Args: []string{
 		filepath.Join(bin, "controller"), "--kubeconfig", kubeconfig, "--identity", name,
-		"--listen", fmt.Sprintf("127.0.0.1:%d", 7480+10*i), "--debug-listen", "",
+		"--listen", fmt.Sprintf("127.0.0.1:%d", 7480+10*i), "--debug-listen", "", "--renumber-window", RenumberWindow.String(),
 	}})
 	return err
 }

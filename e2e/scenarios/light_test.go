@@ -231,6 +231,9 @@ func (s *ledgered) quiet() {
 	if err := s.holds.Settle(ctx); err != nil {
 		s.Fatal(err)
 	}
+	for _, clash := range s.holds.Standing() {
+		s.Error("held twice, and nothing is done about it:", clash)
+	}
 }
 
 // stayed checks on the stream that no living Service ever lost an address.
