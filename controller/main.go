@@ -118,7 +118,6 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		lease:     kube.NewLease(client, o.namespace, "bellwether-controller", o.identity, poke, log),
 		events:    kube.NewRecorder(client, "bellwether-controller", ""),
 		overlay:   kube.NewOverlay(),
-		reports:   &reporter{client: client, poke: poke, log: log, box: reconcile.NewLatest[report]()},
 		retention: newRetention(),
 		settled:   settled{},
 		metrics:   m,
@@ -127,6 +126,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 
 		renumberWindow: o.renumberWindow,
 	}
+	s.reports = &reporter{client: client, held: s.lease.Held, poke: poke, log: log, box: reconcile.NewLatest[report]()}
 	fenced, err := client.Fenced(s.lease.Held)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -35,6 +34,7 @@ type report struct {
 // reporter writes the statuses of pools and advertisements, at most once a second.
 type reporter struct {
 	client *kube.Client
+	held   func() bool // whether this replica may write
 	poke   reconcile.Poke
 	log    *slog.Logger
 	box    *reconcile.Latest[report]
@@ -50,14 +50,7 @@ func (r *reporter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case latest := <-r.box.C():
-			switch err := r.write(ctx, latest); {
-			case err == nil, ctx.Err() != nil:
-			case apierrors.IsConflict(err), apierrors.IsNotFound(err): // it has changed, and the change pokes the loop
-				r.log.Debug("the object changed before its status was written", "error", err)
-			default:
-				r.log.Warn("status of a pool or advertisement not written, will retry", "error", err, "retryIn", reportRetry)
-				time.AfterFunc(reportRetry, r.poke.Ring)
-			}
+			r.write(ctx, latest)
 		}
 		select {
 		case <-ctx.Done():
@@ -68,31 +61,39 @@ func (r *reporter) Run(ctx context.Context) error {
 }
 
 // write writes what differs. One object that cannot be written delays no other.
-func (r *reporter) write(ctx context.Context, latest report) error {
-	var failed []error
+func (r *reporter) write(ctx context.Context, latest report) {
 	for _, pool := range latest.pools {
-		if err := r.writePool(ctx, latest.seen[pool.Name], pool); err != nil {
-			failed = append(failed, err)
-		}
+		r.check(ctx, r.writePool(ctx, latest.seen[pool.Name], pool))
 	}
 	for _, adv := range latest.l2 {
-		if err := r.writeL2(ctx, latest.was[adv.Name], adv); err != nil {
-			failed = append(failed, err)
-		}
+		r.check(ctx, r.writeL2(ctx, latest.was[adv.Name], adv))
 	}
-	return errors.Join(failed...)
 }
 
-func (r *reporter) writePool(ctx context.Context, seen, pool v1beta1.IPAddressPool) error {
-	if !slices.Equal(seen.Finalizers, pool.Finalizers) {
-		if err := r.client.SetFinalizers(ctx, pool.Name, seen.ResourceVersion, pool.Finalizers); err != nil {
-			return err
-		}
+// check sees to it that a write that failed is tried again.
+func (r *reporter) check(ctx context.Context, err error) {
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err): // it has changed, and the change pokes the loop as well
+		r.log.Debug("the object changed before its status was written", "error", err)
+	default:
+		r.log.Warn("status of a pool or advertisement not written, will retry", "error", err, "retryIn", reportRetry)
 	}
-	if apiequality.Semantic.DeepEqual(seen.Status, pool.Status) {
+	time.AfterFunc(reportRetry, r.poke.Ring)
+}
+
+// writePool writes a pool's finalizers, or its status: the status after a change of the finalizers is for the next pass.
+func (r *reporter) writePool(ctx context.Context, seen, pool v1beta1.IPAddressPool) error {
+	switch {
+	case !r.held():
+		return nil
+	case !slices.Equal(seen.Finalizers, pool.Finalizers):
+		return r.client.SetFinalizers(ctx, pool.Name, seen.ResourceVersion, pool.Finalizers)
+	case apiequality.Semantic.DeepEqual(seen.Status, pool.Status):
 		return nil
 	}
-	patch, err := kube.StatusPatch(pool.Status)
+	patch, err := kube.StatusPatch(pool.Status, seen.ResourceVersion)
 	if err != nil {
 		return fmt.Errorf("preparing the status of IPAddressPool %s: %w", pool.Name, err)
 	}
@@ -103,10 +104,10 @@ func (r *reporter) writePool(ctx context.Context, seen, pool v1beta1.IPAddressPo
 }
 
 func (r *reporter) writeL2(ctx context.Context, was, adv v1beta1.L2Advertisement) error {
-	if apiequality.Semantic.DeepEqual(was.Status, adv.Status) {
+	if !r.held() || apiequality.Semantic.DeepEqual(was.Status, adv.Status) {
 		return nil
 	}
-	patch, err := kube.StatusPatch(adv.Status)
+	patch, err := kube.StatusPatch(adv.Status, was.ResourceVersion)
 	if err != nil {
 		return fmt.Errorf("preparing the status of L2Advertisement %s: %w", adv.Name, err)
 	}

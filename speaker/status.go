@@ -85,7 +85,7 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 			status.Conditions[i].LastTransitionTime = metav1.Now()
 		}
 	}
-	patch, err := kube.StatusPatch(status)
+	patch, err := kube.StatusPatch(status, "")
 	if err != nil {
 		return fmt.Errorf("preparing the status of Speaker %s: %w", w.node, err)
 	}
@@ -110,7 +110,7 @@ func (w *statusWriter) bury(ctx context.Context, node string) error {
 	patch, err := kube.StatusPatch(v1beta1.SpeakerStatus{Conditions: []metav1.Condition{{
 		Type: "Ready", Status: metav1.ConditionUnknown, Reason: "NotHeard", LastTransitionTime: metav1.Now(),
 		Message: "the other speakers do not hear it any more, and take over what it announced",
-	}}})
+	}}}, "")
 	if err != nil {
 		return fmt.Errorf("preparing the status of Speaker %s: %w", node, err)
 	}

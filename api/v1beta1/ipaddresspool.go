@@ -231,7 +231,7 @@ type IPAddressPoolStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster,shortName=pool,categories=bellwether
+// +kubebuilder:resource:scope=Cluster,shortName=pool;pools,categories=bellwether
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
 // +kubebuilder:printcolumn:name="Auto",type=boolean,JSONPath=`.spec.autoAssign`
 // +kubebuilder:printcolumn:name="V4 Used",type=integer,JSONPath=`.status.ipv4.assigned`

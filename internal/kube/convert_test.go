@@ -130,3 +130,15 @@ func TestTheStatusPatchOfAService(t *testing.T) {
 		})
 	}
 }
+
+func TestTheStatusPatchOfOurObjectsReplacesTheWholeStatus(t *testing.T) {
+	for _, c := range []struct{ name, version, want string }{
+		{"of any version", "", `[{"op":"add","path":"/status","value":{"layer2":{"addresses":0}}}]`},
+		{"of one version", "10", `[{"op":"add","path":"/status","value":{"layer2":{"addresses":0}}},{"op":"replace","path":"/metadata/resourceVersion","value":"10"}]`},
+	} {
+		got, err := StatusPatch(v1beta1.SpeakerStatus{}, c.version)
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s: %v\n got %s\nwant %s", c.name, err, got, c.want)
+		}
+	}
+}

@@ -73,9 +73,14 @@ func (s ServiceStatus) patch(uid types.UID, resourceVersion string) ([]byte, err
 }
 
 // StatusPatch is a JSON patch (RFC 6902) that replaces the whole status of one of our own objects: what the new one leaves
-// out is gone, which a merge patch would keep.
-func StatusPatch(status any) ([]byte, error) {
-	return json.Marshal([]map[string]any{{"op": "add", "path": "/status", "value": status}})
+// out is gone, which a merge patch would keep. It is refused with a conflict if the object has changed since that resource
+// version; "" stands for any.
+func StatusPatch(status any, resourceVersion string) ([]byte, error) {
+	patch := []map[string]any{{"op": "add", "path": "/status", "value": status}}
+	if resourceVersion != "" {
+		patch = append(patch, map[string]any{"op": "replace", "path": "/metadata/resourceVersion", "value": resourceVersion})
+	}
+	return json.Marshal(patch)
 }
 
 // SetFinalizers replaces the finalizers of a pool, on the condition that nobody changed the pool meanwhile.
