@@ -86,10 +86,21 @@ func (w *snapshot) outcome(record int) *allocator.Outcome {
 func (s *syncer) tasks() []func(context.Context) error {
 	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Resync: 5 * time.Minute, Log: s.log}
 	return []func(context.Context) error{
-		s.services.Run, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run, s.events.Run, s.reports.Run,
+		s.readServices, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run, s.events.Run, s.reports.Run,
 		func(ctx context.Context) error { return s.lease.Run(ctx, s.drain) },
 		func(ctx context.Context) error { defer close(s.idle); return loop.Run(ctx) },
 	}
+}
+
+// headStart is how long the lists of Services wait for the lease when the program starts: what is listed after it was taken
+// need not be read again.
+const headStart = 300 * time.Millisecond
+
+func (s *syncer) readServices(ctx context.Context) error {
+	for began := time.Now(); !s.lease.Held() && time.Since(began) < headStart && ctx.Err() == nil; {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return s.services.Run(ctx)
 }
 
 // drain waits until nothing more is written, so that the next writer sees all of it.
@@ -128,8 +139,10 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 		if err := s.client.EnsureGossipSecret(ctx, s.namespace); err != nil {
 			return 0, err
 		}
-		if err := s.catchUp(ctx); err != nil {
-			return 0, err
+		if s.services.Asked().Before(s.lease.Taken()) {
+			if err := s.catchUp(ctx); err != nil {
+				return 0, err
+			}
 		}
 		s.retention.learn(s.poolObjects())
 		s.leading = true

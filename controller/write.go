@@ -29,9 +29,16 @@ type writer struct {
 	results  chan written
 	underWay sync.WaitGroup
 	retries  map[cluster.Key]retry
-	giving   int // writes under way that change addresses
-	telling  int // writes under way that change only what is said
+	giving   int       // writes under way that change addresses
+	gaveAt   time.Time // when the last of them began
+	toldAt   time.Time // when the last write began that changes only what is said
 }
+
+// While addresses are being given, and for a moment after, what is only to be said waits its turn.
+const (
+	givingLasts = 250 * time.Millisecond
+	tellEvery   = 100 * time.Millisecond
+)
 
 type retry struct {
 	failures int
@@ -61,19 +68,22 @@ func newWriter(c *kube.Client, poke reconcile.Poke) *writer {
 		retries: map[cluster.Key]retry{}}
 }
 
-// start begins a write unless all slots are taken; then the end of another pokes the loop, which tries again. While addresses
-// are being given, what is only to be said takes turns. A write that has begun is not broken off when ctx ends: drain waits
-// for it.
-func (w *writer) start(ctx context.Context, j job) bool {
-	if !j.gives() && w.giving > 0 && w.telling > 0 {
-		return false
+// start begins a write. When it cannot now, it returns when to try again: after some time, or, if that is 0, when the end of
+// another write pokes the loop. A write that has begun is not broken off when ctx ends: drain waits for it.
+func (w *writer) start(ctx context.Context, j job, now time.Time) (started bool, wait time.Duration) {
+	if wait := w.turn(j, now); wait > 0 {
+		return false, wait
 	}
 	select {
 	case w.slots <- struct{}{}:
 	default:
-		return false
+		return false, 0
 	}
-	w.count(j, 1)
+	if j.gives() {
+		w.giving, w.gaveAt = w.giving+1, now
+	} else {
+		w.toldAt = now
+	}
 	w.underWay.Go(func() {
 		r := j.before
 		service, err := w.client.WriteService(context.WithoutCancel(ctx), r.Value.Key, r.UID, r.ResourceVersion, j.want)
@@ -84,15 +94,16 @@ func (w *writer) start(ctx context.Context, j job) bool {
 		w.results <- written{job: j, service: service, err: err}
 		w.poke.Ring()
 	})
-	return true
+	return true, 0
 }
 
-func (w *writer) count(j job, n int) {
-	if j.gives() {
-		w.giving += n
-	} else {
-		w.telling += n
+// turn returns how long a write has to wait for those that give addresses: thousands of Services that come at once all have
+// one before much is said of them.
+func (w *writer) turn(j job, now time.Time) time.Duration {
+	if j.gives() || w.giving == 0 && now.Sub(w.gaveAt) >= givingLasts {
+		return 0
 	}
+	return max(tellEvery-now.Sub(w.toldAt), 0)
 }
 
 // findOut reads what became of a write that got no answer. Until that is known the addresses stay assumed, and nobody else
@@ -120,7 +131,9 @@ func (w *writer) finished() []written {
 	for {
 		select {
 		case r := <-w.results:
-			w.count(r.job, -1)
+			if r.gives() {
+				w.giving--
+			}
 			out = append(out, r)
 		default:
 			return out
@@ -203,20 +216,24 @@ func (s *syncer) write(ctx context.Context, world *snapshot) time.Duration {
 			telling = append(telling, j)
 		}
 	}
-	s.begin(ctx, giving)
-	s.begin(ctx, telling)
+	s.begin(ctx, giving, now)
+	again = reconcile.Sooner(again, s.begin(ctx, telling, now))
 	s.forget(len(world.records))
 	return again
 }
 
-// begin begins as many writes as there is room for. The end of one pokes the loop.
-func (s *syncer) begin(ctx context.Context, jobs []job) {
+// begin begins as many writes as it can, and returns when to go on if no end of a write says so.
+func (s *syncer) begin(ctx context.Context, jobs []job, now time.Time) time.Duration {
 	for _, j := range jobs {
-		if !s.lease.Held() || !s.writer.start(ctx, j) {
-			return
+		if !s.lease.Held() {
+			return 0
+		}
+		if started, wait := s.writer.start(ctx, j, now); !started {
+			return wait
 		}
 		s.overlay.Begin(j.before, j.want.Addrs, j.want.Pools)
 	}
+	return 0
 }
 
 // departures are the addresses that Services still hold and shall give up.

@@ -101,7 +101,7 @@ func TestTheSlotsBoundTheWritesUnderWay(t *testing.T) {
 	for range writesAtOnce {
 		w.slots <- struct{}{}
 	}
-	if w.start(t.Context(), job{before: newDesk().record}) {
+	if started, _ := w.start(t.Context(), job{before: newDesk().record}, time.Now()); started {
 		t.Error("a write began though all slots are taken")
 	}
 }
@@ -221,15 +221,28 @@ func TestWhatIsSaidTakesTurnsWhileAddressesAreGiven(t *testing.T) {
 	if !gives.gives() || tells.gives() {
 		t.Fatal("a write is taken for what it is not")
 	}
-	w.count(gives, 1)
-	w.count(tells, 1)
-	if w.start(t.Context(), tells) {
-		t.Error("two conditions are written while addresses are given")
+	now := time.Unix(1000, 0)
+	if wait := w.turn(tells, now); wait != 0 {
+		t.Errorf("nothing is given, and what is to be said waits %v", wait)
+	}
+	w.giving, w.gaveAt, w.toldAt = 1, now, now
+	if wait := w.turn(gives, now); wait != 0 {
+		t.Errorf("an address waits %v", wait)
+	}
+	for after, want := range map[time.Duration]time.Duration{0: tellEvery, 40 * time.Millisecond: 60 * time.Millisecond, tellEvery: 0} {
+		if wait := w.turn(tells, now.Add(after)); wait != want {
+			t.Errorf("%v after the last it waits %v, want %v", after, wait, want)
+		}
 	}
 	w.results <- written{job: gives}
-	w.results <- written{job: tells}
-	if w.finished(); w.giving != 0 || w.telling != 0 {
-		t.Errorf("%d and %d writes are thought to be under way", w.giving, w.telling)
+	if w.finished(); w.giving != 0 {
+		t.Errorf("%d writes are thought to be under way", w.giving)
+	}
+	if wait := w.turn(tells, now.Add(10*time.Millisecond)); wait == 0 {
+		t.Error("more addresses may be coming, and it does not wait")
+	}
+	if wait := w.turn(tells, now.Add(givingLasts)); wait != 0 {
+		t.Errorf("nothing is given any more, and it waits %v", wait)
 	}
 }
 

@@ -26,6 +26,7 @@ type Lease struct {
 	poke      reconcile.Poke
 
 	leading atomic.Bool
+	taken   atomic.Pointer[time.Time] // when it last became the writer
 	others  atomic.Bool               // the lease was another's when it was last read
 	until   atomic.Pointer[time.Time] // when the lease runs out, reckoned from before its last renewal was sent
 }
@@ -72,6 +73,8 @@ func (l *Lease) Run(ctx context.Context, drain func()) error {
 			Callbacks: leaderelection.LeaderCallbacks{
 				OnStartedLeading: func(context.Context) {
 					l.log.Info("took the lease, this replica writes now", "lease", l.name)
+					now := time.Now()
+					l.taken.Store(&now)
 					l.leading.Store(true)
 					l.poke.Ring()
 				},
@@ -98,6 +101,10 @@ func (l *Lease) Held() bool {
 	until := l.until.Load()
 	return l.leading.Load() && until != nil && time.Now().Before(*until)
 }
+
+// Taken returns when this replica became the writer. What was read from the API server since then has all that any other
+// wrote.
+func (l *Lease) Taken() time.Time { return *l.taken.Load() }
 
 // timedLock notes when a lease that is taken or renewed runs out. The time counts from before the request: its answer may
 // be read late, by a replica that was frozen meanwhile.

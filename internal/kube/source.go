@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,6 +28,7 @@ type Record[T any] struct {
 type Source[T any] struct {
 	informer cache.SharedIndexInformer
 	matters  func(T) bool // nil: all do
+	asked    atomic.Pointer[time.Time]
 }
 
 // Lister is what a Source reads from: the list and watch verbs of a typed client.
@@ -44,11 +46,19 @@ type Object interface {
 // NewSource makes a Source of the objects that lister lists; convert sees each of them once per version and must not keep it.
 // Any change rings every poke.
 func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, convert func(O) T, pokes ...reconcile.Poke) (*Source[T], error) {
+	s := &Source[T]{}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			if opts.ResourceVersion == "0" {
+				opts.ResourceVersion = "" // what is true now, not what some API server remembers
+			}
+			s.asks()
 			return untilAnswered(ctx, func() (L, error) { return lister.List(ctx, opts) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			if opts.SendInitialEvents != nil && *opts.SendInitialEvents {
+				s.asks()
+			}
 			return untilAnswered(ctx, func() (watch.Interface, error) { return lister.Watch(ctx, opts) })
 		},
 	}
@@ -62,7 +72,7 @@ func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, c
 	}); err != nil {
 		return nil, fmt.Errorf("setting the conversion of %T: %w", example, err)
 	}
-	s := &Source[T]{informer: informer}
+	s.informer = informer
 	ring := func(versions ...any) {
 		if !slices.ContainsFunc(versions, s.rings) {
 			return
@@ -79,6 +89,20 @@ func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, c
 		return nil, fmt.Errorf("watching %T: %w", example, err)
 	}
 	return s, nil
+}
+
+func (s *Source[T]) asks() {
+	now := time.Now()
+	s.asked.Store(&now)
+}
+
+// Asked returns when the API server was last asked for all objects: once synced, the source shows at least what was true then.
+// It is zero before.
+func (s *Source[T]) Asked() time.Time {
+	if asked := s.asked.Load(); asked != nil {
+		return *asked
+	}
+	return time.Time{}
 }
 
 // Only lets changes ring the pokes only where the object matters before or after them. It is called before Run.
