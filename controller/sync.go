@@ -84,7 +84,7 @@ func (w *snapshot) outcome(record int) *allocator.Outcome {
 }
 
 func (s *syncer) tasks() []func(context.Context) error {
-	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Resync: 5 * time.Minute, Log: s.log}
+	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Share: 0.1, Resync: 5 * time.Minute, Log: s.log}
 	return []func(context.Context) error{
 		s.readServices, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run, s.events.Run, s.reports.Run,
 		func(ctx context.Context) error { return s.lease.Run(ctx, s.drain) },

@@ -9,16 +9,17 @@ import (
 // Loop runs a pass whenever it is poked: pokes that arrive close together become one pass, a failed pass is retried with
 // backoff, and a pass runs at least once every Resync even when nobody pokes.
 //
-// Three guarantees: every poke is followed by a pass that starts after it, two passes never run at once, and between two
-// passes the loop rests three times as long as the first took, so that a flood of pokes costs a quarter of a core at most
-// and an idle loop answers a poke at once.
+// Three guarantees: every poke is followed by a pass that starts after it, two passes never run at once, and a flood of pokes
+// costs no more than Share of a core. An idle loop answers a poke at once, and a few more after it.
 type Loop struct {
 	Name string
 	Poke Poke
 	// Pass does the work. A returned error is logged and the pass retried; a positive duration asks for another
 	// pass after that long even if nothing happens.
 	Pass func(ctx context.Context) (again time.Duration, err error)
-	// Settle is the least time between two passes; zero means no more than the rest that every pass is followed by.
+	// Share is how much of a core passes may take in the long run; zero means a quarter.
+	Share float64
+	// Settle is the least time between two passes; zero means as little as Share allows.
 	Settle time.Duration
 	// Resync is the longest time between two passes; zero means no resync.
 	Resync time.Duration
@@ -29,7 +30,7 @@ type Loop struct {
 
 // Run passes until ctx ends and returns nil then.
 func (l *Loop) Run(ctx context.Context) error {
-	failures := 0
+	failures, debt, ended := 0, time.Duration(0), time.Now()
 	wake := time.NewTimer(0)
 	defer wake.Stop()
 	for {
@@ -51,7 +52,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 		}
-		rest := max(3*time.Since(started), l.Settle)
+		debt = max(debt-started.Sub(ended), 0) + l.price(time.Since(started))
+		ended = time.Now()
+		rest := max(debt-burst, l.Settle)
 		if !sleep(ctx, rest) {
 			return nil
 		}
@@ -59,6 +62,18 @@ func (l *Loop) Run(ctx context.Context) error {
 			wake.Reset(max(again-rest, 0))
 		}
 	}
+}
+
+// burst is the rest that a loop may put off: enough for a handful of passes one after the other.
+const burst = 50 * time.Millisecond
+
+// price is the rest that a pass has to be paid with, sooner or later.
+func (l *Loop) price(pass time.Duration) time.Duration {
+	share := l.Share
+	if share == 0 {
+		share = 0.25
+	}
+	return time.Duration(float64(pass) * (1/share - 1))
 }
 
 // sleep reports false when ctx ended first.

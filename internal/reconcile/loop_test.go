@@ -47,22 +47,48 @@ func TestPokesThatArriveDuringAPassBecomeOneMore(t *testing.T) {
 	})
 }
 
-func TestALoopRestsThreeTimesAsLongAsItsPassTook(t *testing.T) {
+func TestAFloodOfPokesTakesNoMoreThanItsShare(t *testing.T) {
+	for _, c := range []struct {
+		share    float64
+		from, to int
+	}{{0, 25, 29}, {0.5, 50, 56}, {0.1, 10, 12}} {
+		synctest.Test(t, func(t *testing.T) {
+			passes := 0
+			l := &Loop{Poke: NewPoke(), Share: c.share, Pass: func(context.Context) (time.Duration, error) {
+				passes++
+				time.Sleep(10 * time.Millisecond)
+				return 0, nil
+			}}
+			run(t, l)
+			for range 1000 {
+				l.Poke.Ring()
+				time.Sleep(time.Millisecond)
+			}
+			synctest.Wait()
+			if passes < c.from || passes > c.to {
+				t.Errorf("share %v: %d passes of 10 ms in a second of pokes, want %d to %d", c.share, passes, c.from, c.to)
+			}
+		})
+	}
+}
+
+func TestAFewPokesAreAnsweredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		passes := 0
+		began := time.Now()
+		var at []time.Duration
 		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
-			passes++
-			time.Sleep(10 * time.Millisecond)
+			at = append(at, time.Since(began))
+			time.Sleep(3 * time.Millisecond)
 			return 0, nil
 		}}
 		run(t, l)
-		for range 1000 {
+		for i := range 4 {
+			time.Sleep(5 * time.Millisecond)
 			l.Poke.Ring()
-			time.Sleep(time.Millisecond)
-		}
-		synctest.Wait()
-		if passes < 23 || passes > 26 {
-			t.Errorf("%d passes of 10 ms in a second of pokes, want about 25", passes)
+			synctest.Wait()
+			if len(at) != i+2 || at[i+1] != time.Since(began) {
+				t.Errorf("poke %d, at %v: passes at %v", i, time.Since(began), at)
+			}
 		}
 	})
 }

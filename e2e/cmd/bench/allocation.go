@@ -98,7 +98,7 @@ func (a *allocation) all(ctx context.Context) error {
 	}{
 		{"a pool that a speaker announces", func(ctx context.Context) error { return a.pool(ctx, "L2") }},
 		{"one Service, nothing else present", func(ctx context.Context) error { return a.one(ctx, "nothing else present", 10) }},
-		{"many Services at once, announced", func(ctx context.Context) error { return a.burst(ctx, 1, "announced") }},
+		{"many Services at once, announced", func(ctx context.Context) error { return a.burst(ctx, a.bursts, "announced") }},
 		{"one of many deleted, announced", func(ctx context.Context) error { return a.deleteOne(ctx, "announced") }},
 		{"the controller alone", a.withoutSpeaker},
 		{"many Services at once", func(ctx context.Context) error { return a.burst(ctx, a.bursts, "no speaker; pool not advertised") }},
