@@ -54,6 +54,7 @@ func (s *speaker) explain(view announce.View, plan announce.Plan) {
 func (s *speaker) report(ctx context.Context) error {
 	before := map[netip.Addr]l2.State{}
 	var heard map[string]cluster.Member
+	silent := map[string]time.Time{}
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
@@ -67,10 +68,13 @@ func (s *speaker) report(ctx context.Context) error {
 		s.tell(before, have.Addrs)
 		before = have.Addrs
 		if view := s.seen.Load(); view != nil {
-			if fell := fellSilent(heard, view.Alive.Alive, s.node); len(fell) > 0 {
-				s.status.silent.Put(fell)
+			for _, name := range fellSilent(heard, view.Alive.Alive, s.node) {
+				silent[name] = time.Now()
 			}
 			heard = view.Alive.Alive
+			if bury := buried(silent, heard, len(s.stillAnswering()) > 0, time.Now()); len(bury) > 0 {
+				s.status.silent.Put(bury)
+			}
 		}
 		s.metrics.announced.Set(float64(len(have.Addrs)))
 		s.status.box.Put(s.speakerStatus(have))
@@ -93,6 +97,25 @@ func fellSilent(before, now map[string]cluster.Member, self string) []string {
 	}
 	slices.Sort(fell)
 	return fell
+}
+
+// mourning is how long a speaker must have been silent before its Speaker object is cleared for it.
+const mourning = 3 * time.Second
+
+// buried takes those out of silent whose objects are to be cleared now, and those that are heard again. While somebody answers
+// who should be silent, nothing is cleared: what the objects say is true then.
+func buried(silent map[string]time.Time, alive map[string]cluster.Member, answering bool, now time.Time) []string {
+	var names []string
+	for name, since := range silent {
+		if _, back := alive[name]; back {
+			delete(silent, name)
+		} else if !answering && now.Sub(since) >= mourning {
+			delete(silent, name)
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // eventsAtOnce bounds the events of one change: a failover of thousands of addresses writes no event for each.
@@ -161,11 +184,31 @@ func (s *speaker) conditions() []metav1.Condition {
 		agree.Status, agree.Reason = metav1.ConditionFalse, "NodesSilent"
 		agree.Message = fmt.Sprintf("no speaker is heard on %s: look whether it runs there, and whether TCP and UDP port %d is open between the nodes", strings.Join(silent, ", "), s.port)
 	}
+	if still := s.stillAnswering(); len(still) > 0 {
+		agree.Status, agree.Reason = metav1.ConditionFalse, "StillAnswering"
+		agree.Message = fmt.Sprintf("not heard and yet answering on the network: %s; this speaker takes nothing over from them. Look whether TCP and UDP port %d is open between the nodes", strings.Join(still, ", "), s.port)
+	}
 	applied := metav1.Condition{Type: "ConfigApplied", Status: metav1.ConditionTrue, Reason: "Applied", Message: "everything is announced as planned"}
 	if text := s.setError.Load(); text != nil {
 		applied.Status, applied.Reason, applied.Message = metav1.ConditionFalse, "NotApplied", *text
 	}
 	return []metav1.Condition{ready, agree, applied}
+}
+
+// stillAnswering returns the stations that answer for addresses which this speaker should take over, at most ten of them.
+func (s *speaker) stillAnswering() []string {
+	count := map[cluster.MAC]int{}
+	for _, state := range s.l2.Have().Addrs {
+		if state.Contested != (cluster.MAC{}) {
+			count[state.Contested]++
+		}
+	}
+	var still []string
+	for mac, n := range count {
+		still = append(still, fmt.Sprintf("station %s (%d addresses)", mac, n))
+	}
+	slices.Sort(still)
+	return still[:min(len(still), 10)]
 }
 
 // silentNodes returns the nodes on which no speaker is alive, at most ten of them.

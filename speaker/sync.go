@@ -61,6 +61,7 @@ type speaker struct {
 
 	// ---
 	stance    stance
+	seizure   seizure
 	configKey string
 	config    config.Config
 	peers     map[string]netip.Addr
@@ -108,6 +109,7 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 		s.members.Peers(peers)
 	}
 	plan := announce.Decide(view)
+	s.seizure.mark(s.node, plan, view.Alive.Alive, s.l2.Have())
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	s.explain(view, plan)
 	s.seen.Store(&view)

@@ -29,4 +29,7 @@ type L2 struct {
 	// answered, go on until the new owner has been heard announcing it, or a bound runs out. This is what makes a
 	// planned move lose nothing.
 	Yield bool `json:"yield,omitempty"`
+	// Ask is true for an address whose last owner is believed dead: the segment is asked for it first, and as long as
+	// somebody answers, it is neither announced nor answered. It counts when the address is new to this node.
+	Ask bool `json:"ask,omitempty"`
 }

@@ -165,6 +165,7 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 		}
 	}
 	for _, l := range a.lines {
+		a.ask(l, now)
 		a.speak(l, now)
 	}
 	if !flush {
@@ -188,10 +189,14 @@ func (a *Announcer) tell() {
 	addrs := make(map[netip.Addr]State, len(a.wanted))
 	for name, l := range a.lines {
 		for addr, v := range l.voices {
+			s := addrs[addr]
+			if v.phase == inquiring && v.rival != (cluster.MAC{}) {
+				s.Contested = v.rival
+				addrs[addr] = s
+			}
 			if !v.answers() {
 				continue
 			}
-			s := addrs[addr]
 			s.Links = append(s.Links, name)
 			s.Yielding = v.phase == yielding
 			if s.Since.IsZero() || v.since.Before(s.Since) {

@@ -94,8 +94,13 @@ func (a *Announcer) silence(l *line, now time.Time) {
 		switch {
 		case !onHere:
 			a.drop(v)
-		case w.Yield && v.phase == queued:
+		case w.Yield && (v.phase == queued || v.phase == inquiring):
 			a.drop(v) // never started
+		case !w.Yield && !w.Ask && v.phase == inquiring:
+			// Whoever has it is heard again, and waits for our announcement.
+			v.phase, v.rival, a.stale = queued, cluster.MAC{}, true
+			v.ear.mode.Store(mute)
+			l.first = append(l.first, v)
 		case w.Yield && v.phase == live:
 			a.yield(v, now)
 		case !w.Yield && v.phase == yielding:
@@ -145,6 +150,13 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 			}
 			v.line.later.at(v, now.Add(-ahead))
 		}
+	case inquiring:
+		if v.rival != c.by {
+			v.rival, a.stale = c.by, true
+			a.log.Warn("an address is still answered for, though its owner is believed dead: not taking it over", "address", c.addr,
+				"link", c.line.link.Name, "station", c.by)
+		}
+		v.asked, v.due = 0, now.Add(a.jitter(a.timings.AskAgain))
 	case queued, gone: // a claim from before it was dropped or re-created
 	}
 }
@@ -182,15 +194,25 @@ func (a *Announcer) equip(l *line, now time.Time) {
 		}
 		for _, addr := range l.wants {
 			if cluster.FamilyOf(addr) == f && l.voices[addr] == nil {
-				v := &voice{addr: addr, line: l, ear: &ear{}, index: -1}
-				l.voices[addr] = v
-				l.dirty, l.regroup = true, l.regroup || addr.Is6()
-				l.first = append(l.first, v)
+				a.begin(l, addr, now)
 			}
 		}
 	}
 	l.recheck = false
 	l.join()
+}
+
+// begin gives an address a voice, which waits for its first announcement, or asks first.
+func (a *Announcer) begin(l *line, addr netip.Addr, now time.Time) {
+	v := &voice{addr: addr, line: l, ear: &ear{}, phase: queued, index: -1}
+	l.voices[addr] = v
+	l.dirty, l.regroup = true, l.regroup || addr.Is6()
+	if a.wanted[addr].Ask {
+		a.inquire(v, now)
+		l.asking = append(l.asking, v)
+		return
+	}
+	l.first = append(l.first, v)
 }
 
 // openSlot opens a socket and starts its reader.

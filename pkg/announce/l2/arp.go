@@ -51,7 +51,7 @@ func (o *owned) answerARP(frame, out []byte) (reply []byte, h heard) {
 	if op != arpRequest || tpa == spa {
 		return nil, h
 	}
-	if _, ok := o.answered(tpa); !ok {
+	if !o.answered(tpa) {
 		return nil, h
 	}
 	h.asked = true

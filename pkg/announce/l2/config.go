@@ -38,6 +38,10 @@ type Timings struct {
 	YieldBound time.Duration
 	// YieldRecent is how old a foreign claim may be, when a yield begins, to end it at once. Default: 2 s.
 	YieldRecent time.Duration
+	// AskGap is the time after each of the Asks questions that are put before an address is taken from a node which is
+	// believed dead, and AskAgain the time to the next round after somebody has answered. Defaults: 15 ms, 2, 250 ms.
+	AskGap, AskAgain time.Duration
+	Asks             int
 	// Defend is the shortest time between two defences of one address (RFC 5227 2.4). Default: 1 s.
 	Defend time.Duration
 	// ReopenMin and ReopenMax bound the backoff after a socket failed. Defaults: 100 ms and 10 s.
@@ -57,11 +61,16 @@ func (t Timings) withDefaults() Timings {
 	or(&t.Refresh, 60*time.Second)
 	or(&t.YieldBound, 3*time.Second)
 	or(&t.YieldRecent, 2*time.Second)
+	or(&t.AskGap, 15*time.Millisecond)
+	or(&t.AskAgain, 250*time.Millisecond)
 	or(&t.Defend, time.Second)
 	or(&t.ReopenMin, 100*time.Millisecond)
 	or(&t.ReopenMax, 10*time.Second)
 	if t.FirstRate <= 0 {
 		t.FirstRate = 4000
+	}
+	if t.Asks <= 0 {
+		t.Asks = 2
 	}
 	if t.RepeatRate <= 0 {
 		t.RepeatRate = 1000
@@ -81,6 +90,7 @@ type FamilyCounters struct {
 	Gratuitous atomic.Uint64 // announcement frames sent
 	Malformed  atomic.Uint64 // frames that break their RFC
 	Dropped    atomic.Uint64 // replies and announcement frames that the kernel did not take
+	Asks       atomic.Uint64 // questions put before an address was taken from a node believed dead
 	Claims     atomic.Uint64 // frames in which somebody else claims an address that is answered
 	Failures   atomic.Uint64 // sockets that failed and were closed
 }
@@ -124,6 +134,9 @@ type State struct {
 	Missing []string `json:"missing,omitempty"` // wanted on these too, but link or socket are not usable, or it is not announced yet
 	// Yielding is true while the address is answered only until its new owner is heard.
 	Yielding bool `json:"yielding,omitempty"`
+	// Contested is the station that answers for the address while this node should take it from a node which is believed
+	// dead; zero where nobody does.
+	Contested cluster.MAC `json:"contested,omitzero"`
 	// Since is when the first of Links began to be answered or, when yielding, to be yielded; zero without Links.
 	Since time.Time `json:"since,omitzero"`
 }

@@ -32,22 +32,36 @@ func announcementFrames(addr netip.Addr) int {
 // RFC 5227 2.3, with sender and target address equal and no target hardware address, and the reply of RFC 5944 4.6,
 // with both hardware addresses ours.
 func gratuitousARP(addr netip.Addr, mac cluster.MAC) ([][]byte, error) {
-	request, err := arpFrame(arp.OperationRequest, addr, mac, cluster.MAC{})
+	request, err := arpFrame(arp.OperationRequest, addr, addr, mac, cluster.MAC{})
 	if err != nil {
 		return nil, err
 	}
-	reply, err := arpFrame(arp.OperationReply, addr, mac, mac)
+	reply, err := arpFrame(arp.OperationReply, addr, addr, mac, mac)
 	return [][]byte{request, reply}, err
 }
 
-func arpFrame(op arp.Operation, addr netip.Addr, mac, target cluster.MAC) ([]byte, error) {
-	p, err := arp.NewPacket(op, mac[:], addr, target[:], addr)
+// probe builds the frame that asks a segment whether somebody has addr, without saying anything about it: the probe of
+// RFC 5227 2.1.1, with a sender address of zero, or the solicitation of RFC 4862 5.4.2, from the unspecified address.
+func probe(addr netip.Addr, mac cluster.MAC) ([]byte, error) {
+	if addr.Is4() {
+		return arpFrame(arp.OperationRequest, netip.IPv4Unspecified(), addr, mac, cluster.MAC{})
+	}
+	dst, dstMAC := solicitedNodeOf(addr)
+	message, err := ndp.MarshalMessageChecksum(&ndp.NeighborSolicitation{TargetAddress: addr}, netip.IPv6Unspecified(), dst)
 	if err != nil {
-		return nil, fmt.Errorf("building an ARP announcement of %s: %w", addr, err)
+		return nil, fmt.Errorf("building a solicitation of %s: %w", addr, err)
+	}
+	return icmpFrame(message, netip.IPv6Unspecified(), dst, mac, dstMAC)
+}
+
+func arpFrame(op arp.Operation, from, addr netip.Addr, mac, target cluster.MAC) ([]byte, error) {
+	p, err := arp.NewPacket(op, mac[:], from, target[:], addr)
+	if err != nil {
+		return nil, fmt.Errorf("building an ARP packet for %s: %w", addr, err)
 	}
 	payload, err := p.MarshalBinary()
 	if err != nil {
-		return nil, fmt.Errorf("building an ARP announcement of %s: %w", addr, err)
+		return nil, fmt.Errorf("building an ARP packet for %s: %w", addr, err)
 	}
 	f := ethernet.Frame{Destination: ethernet.Broadcast, Source: mac[:], EtherType: ethernet.EtherTypeARP, Payload: payload}
 	return f.MarshalBinary()
@@ -65,8 +79,13 @@ func unsolicitedNA(addr netip.Addr, mac cluster.MAC) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building an unsolicited advertisement of %s: %w", addr, err)
 	}
+	return icmpFrame(message, addr, dst, mac, dstMAC)
+}
+
+// icmpFrame puts an ICMPv6 message into a packet and a frame.
+func icmpFrame(message []byte, src, dst netip.Addr, from, to cluster.MAC) ([]byte, error) {
 	payload := make([]byte, ipv6Len, ipv6Len+len(message))
-	putIPv6(payload, addr, dst)
-	f := ethernet.Frame{Destination: dstMAC[:], Source: mac[:], EtherType: ethernet.EtherTypeIPv6, Payload: append(payload, message...)}
+	putIPv6(payload, len(message), src, dst)
+	f := ethernet.Frame{Destination: to[:], Source: from[:], EtherType: ethernet.EtherTypeIPv6, Payload: append(payload, message...)}
 	return f.MarshalBinary()
 }

@@ -178,9 +178,16 @@ func groupMAC(a netip.Addr) net.HardwareAddr {
 func solicitedNodes(addrs []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, 0, len(addrs))
 	for _, a := range addrs {
-		b := a.As16()
-		out = append(out, netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 0x01, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]}))
+		group, _ := solicitedNodeOf(a)
+		out = append(out, group)
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
+}
+
+// solicitedNodeOf is the group that solicitations of an address go to (RFC 4291 2.7.1), and where frames to it go (RFC 2464 7).
+func solicitedNodeOf(a netip.Addr) (netip.Addr, cluster.MAC) {
+	b := a.As16()
+	return netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 0x01, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]}),
+		cluster.MAC{0x33, 0x33, 0xff, b[13], b[14], b[15]}
 }

@@ -20,6 +20,7 @@ type line struct {
 	voices map[netip.Addr]*voice
 	wants  []netip.Addr // to be answered here, sorted; addresses to yield are not in it
 
+	asking          []*voice // inquiring
 	first           []*voice // waiting for their first announcement, in order
 	later           schedule // live voices
 	firsts, repeats bucket   // what first and later may send

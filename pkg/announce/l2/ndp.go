@@ -53,7 +53,7 @@ func (o *owned) answerNDP(frame, out []byte) (reply []byte, h heard) {
 	}
 	// Looking the target up before anything is validated keeps what is not for us cheap, however much of it there is.
 	target := netip.AddrFrom16([16]byte(frame[ethLen+ipv6Len+8:]))
-	if _, ok := o.answered(target); !ok {
+	if _, ok := o.listened(target); !ok {
 		return nil, h
 	}
 	n, ok := parseNeighbor(frame)
@@ -72,7 +72,7 @@ func (o *owned) answerNDP(frame, out []byte) (reply []byte, h heard) {
 	}
 	// RFC 4861 7.2.3: "If the Source Address is the unspecified address" there is nothing to learn and, 7.2.4, the answer
 	// goes to all nodes. A solicitation from the very address that it solicits asks nothing.
-	if n.src == target {
+	if n.src == target || !o.answered(target) {
 		return nil, h
 	}
 	h.asked = true
@@ -94,7 +94,7 @@ func (o *owned) advertise(n *neighbor, sender cluster.MAC, out []byte) []byte {
 		link = n.source
 	}
 	ip := putEthernet(reply, link, o.mac, etherTypeIPv6)
-	putIPv6(ip, n.target, dst)
+	putIPv6(ip, ndpLen+linkOptionLen, n.target, dst)
 	m := ip[ipv6Len:]
 	m[0], m[1], m[2], m[3] = typeAdvertisement, 0, 0, 0
 	// 7.2.4: Override is set, as the target is neither anycast nor proxied, and the option is included. The Router flag
@@ -175,10 +175,10 @@ func (n *neighbor) parseOptions(b []byte) bool {
 	return true
 }
 
-// putIPv6 writes the header of an advertisement that carries one link-layer option.
-func putIPv6(ip []byte, src, dst netip.Addr) {
+// putIPv6 writes the header of a packet that carries an ICMPv6 message of so many bytes.
+func putIPv6(ip []byte, length int, src, dst netip.Addr) {
 	ip[0], ip[1], ip[2], ip[3] = 6<<4, 0, 0, 0
-	binary.BigEndian.PutUint16(ip[4:], ndpLen+linkOptionLen)
+	binary.BigEndian.PutUint16(ip[4:], uint16(length))
 	ip[6], ip[7] = protocolICMPv6, 255 // RFC 4861 4.4: hop limit 255
 	s, d := src.As16(), dst.As16()
 	copy(ip[8:24], s[:])

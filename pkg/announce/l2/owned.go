@@ -28,12 +28,19 @@ type ear struct {
 // one, each in the very moment that it must, without a map being built each time.
 const (
 	mute      = iota // not announced yet, or not ours any more
+	asking           // not ours while somebody else claims it: claims are listened for
 	answering        // ours
 	ceding           // ours until somebody else claims it
 )
 
-// answered looks an address up.
-func (o *owned) answered(addr netip.Addr) (*ear, bool) {
+// answered reports whether questions for an address are answered.
+func (o *owned) answered(addr netip.Addr) bool {
+	e, ok := o.addrs[addr]
+	return ok && e.mode.Load() >= answering
+}
+
+// listened looks up an address whose claims by others concern us.
+func (o *owned) listened(addr netip.Addr) (*ear, bool) {
 	e, ok := o.addrs[addr]
 	return e, ok && e.mode.Load() != mute
 }
@@ -49,7 +56,7 @@ type heard struct {
 
 // claim notes that a frame says that addr is at mac, if that concerns us.
 func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
-	e, ok := o.answered(addr)
+	e, ok := o.listened(addr)
 	if !ok {
 		return
 	}

@@ -114,6 +114,13 @@ func (a *Announcer) wake(now time.Time) time.Duration {
 		sooner(a.yields[0].due)
 	}
 	for _, l := range a.lines {
+		for _, v := range l.asking {
+			if now.Before(v.due) {
+				sooner(v.due)
+			} else { // it waits for its rate
+				sooner(now.Add(max(tick, l.firsts.wait(1))))
+			}
+		}
 		if len(l.first) > 0 {
 			sooner(now.Add(max(tick, l.firsts.wait(2))))
 		}

@@ -12,10 +12,11 @@ import (
 type phase int
 
 const (
-	queued   phase = iota // its first announcement waits for its turn; not answering
-	live                  // announced and answering
-	yielding              // answering until its new owner is heard; announces nothing
-	gone                  // removed; queues that still name it pass it over
+	inquiring phase = iota // the segment is asked whether somebody has the address; not answering
+	queued                 // its first announcement waits for its turn; not answering
+	live                   // announced and answering
+	yielding               // answering until its new owner is heard; announces nothing
+	gone                   // removed; queues that still name it pass it over
 )
 
 // voice is one address on one line whose socket is open. Owned by the Announcer's goroutine.
@@ -27,9 +28,11 @@ type voice struct {
 
 	since    time.Time // when it began to answer, or to yield
 	said     int       // announcements made
-	due      time.Time // live: the next announcement; yielding: the bound
+	due      time.Time // inquiring: the next step; live: the next announcement; yielding: the bound
+	asked    int       // inquiring: questions put in this round
+	round    int64     // when this round began, in the ears' time
 	defended time.Time
-	rival    cluster.MAC // the last station that it was defended against
+	rival    cluster.MAC // the last station that it was defended against, or that answered when the segment was asked
 	index    int         // in the schedule, or -1
 }
 

@@ -44,7 +44,7 @@ func randomPlan(rng *rand.Rand) announce.L2Plan {
 		}
 		switch rng.IntN(4) {
 		case 0, 1:
-			p.Addrs[a] = announce.L2{Links: links}
+			p.Addrs[a] = announce.L2{Links: links, Ask: rng.IntN(3) == 0}
 		case 2:
 			p.Addrs[a] = announce.L2{Yield: true}
 		}
@@ -117,6 +117,7 @@ func TestLaw13(t *testing.T) {
 				time.Sleep(3100 * time.Millisecond)
 				fresh := startSpeaker(t, newNIC(walkSegments()), Timings{})
 				fresh.set(t, p)
+				time.Sleep(100 * time.Millisecond) // some is asked for first
 				if got, want := truth(t, walker.nic), truth(t, fresh.nic); !slices.Equal(got, want) {
 					t.Fatalf("seed %d, step %d: after the walk\n%q, afresh\n%q\nplan %+v", seed, step, got, want, p)
 				}
@@ -187,6 +188,7 @@ func TestLaw14(t *testing.T) {
 			s.set(t, p)
 			fresh := startSpeaker(t, newNIC(walkSegments()), Timings{})
 			fresh.set(t, p)
+			time.Sleep(100 * time.Millisecond)
 			if got, want := truth(t, n), truth(t, fresh.nic); !slices.Equal(got, want) {
 				t.Fatalf("seed %d: after the faults\n%q, afresh\n%q", seed, got, want)
 			}

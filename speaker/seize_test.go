@@ -1,0 +1,98 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
+	a := netip.MustParseAddr("192.0.2.1")
+	announced := l2.Have{Addrs: map[netip.Addr]l2.State{a: {Links: []string{"eth0"}}}}
+	type step struct {
+		says  string
+		owner string // whom the plan names
+		alive string
+		have  l2.Have
+		ask   bool
+	}
+	for name, steps := range map[string][]step{
+		"a speaker that starts hears of its gains in time": {{"owns it", "me", "me", l2.Have{}, false}},
+		"an owner that is heard no more": {
+			{"another owns it", "other", "me other", l2.Have{}, false},
+			{"it falls silent", "me", "me", l2.Have{}, true},
+			{"somebody still answers", "me", "me", l2.Have{}, true},
+			{"nobody does any more", "me", "me", announced, false},
+		},
+		"an owner that hands over": {
+			{"another owns it", "other", "me other", l2.Have{}, false},
+			{"it leaves, and is heard", "me", "me other", l2.Have{}, false},
+			{"it is gone", "me", "me", announced, false},
+		},
+		"an owner that is heard again hands over": {
+			{"another owns it", "other", "me other", l2.Have{}, false},
+			{"it falls silent", "me", "me", l2.Have{}, true},
+			{"it is heard again", "me", "me other", l2.Have{}, false},
+		},
+		"an owner that is heard again keeps it": {
+			{"another owns it", "other", "me other", l2.Have{}, false},
+			{"it falls silent", "me", "me", l2.Have{}, true},
+			{"it is heard again", "other", "me other", l2.Have{}, false},
+		},
+		"from one dead owner to the next": {
+			{"another owns it", "other", "me other third", l2.Have{}, false},
+			{"it falls silent", "third", "me third", l2.Have{}, false},
+			{"the next does too", "me", "me", l2.Have{}, true},
+		},
+		"an address that nobody owned": {
+			{"there is no owner", "", "me", l2.Have{}, false},
+			{"now it is ours", "me", "me", l2.Have{}, false},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s seizure
+			for _, st := range steps {
+				plan := announce.Plan{L2: announce.L2Plan{Addrs: map[netip.Addr]announce.L2{a: {Links: []string{"eth0"}, Yield: st.owner != "me"}}},
+					Why: map[cluster.Key][]announce.Verdict{{Name: "web"}: {{Addr: a, Owner: st.owner}}}}
+				alive := map[string]cluster.Member{}
+				for _, n := range []string{"me", "other", "third"} {
+					if slices.Contains(strings.Fields(st.alive), n) {
+						alive[n] = cluster.Member{}
+					}
+				}
+				s.mark("me", plan, alive, st.have)
+				if got := plan.L2.Addrs[a].Ask; got != st.ask {
+					t.Errorf("%s: asked for first: %t, want %t", st.says, got, st.ask)
+				}
+			}
+		})
+	}
+}
+
+func TestAnObjectIsClearedWhenItsSpeakerStaysSilent(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for _, c := range []struct {
+		says      string
+		alive     map[string]cluster.Member
+		answering bool
+		after     time.Duration
+		buried    int
+		left      int
+	}{
+		{"not at once", nil, false, mourning - time.Millisecond, 0, 1},
+		{"then", nil, false, mourning, 1, 0},
+		{"not while somebody answers who should be silent", nil, true, time.Hour, 0, 1},
+		{"not when it is heard again", map[string]cluster.Member{"other": {}}, false, time.Hour, 0, 0},
+	} {
+		silent := map[string]time.Time{"other": now}
+		if got := buried(silent, c.alive, c.answering, now.Add(c.after)); len(got) != c.buried || len(silent) != c.left {
+			t.Errorf("%s: cleared %v, left %v", c.says, got, silent)
+		}
+	}
+}
