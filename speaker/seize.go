@@ -25,7 +25,7 @@ func (s *seizure) mark(self string, plan announce.Plan, alive map[string]cluster
 			if last, going := s.from[v.Addr]; going && len(have.Addrs[v.Addr].Links) == 0 {
 				before = last
 			}
-			if _, hands := alive[before]; v.Owner == self && before != "" && before != self && !hands {
+			if v.Owner == self && before != "" && before != self && !handsOver(alive, before) {
 				from[v.Addr] = before
 			}
 		}
@@ -37,4 +37,11 @@ func (s *seizure) mark(self string, plan announce.Plan, alive map[string]cluster
 		}
 	}
 	s.owners, s.from = owners, from
+}
+
+// handsOver reports whether a node's speaker gives up what is not its own any more: it is heard, and has said how it stands. Of one
+// that is only just heard again nothing is known, and it knows nothing yet.
+func handsOver(alive map[string]cluster.Member, node string) bool {
+	m, heard := alive[node]
+	return heard && (m.Ready || m.Leaving)
 }

@@ -40,6 +40,12 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 			{"it falls silent", "me", "me", l2.Have{}, true},
 			{"it is heard again", "me", "me other", l2.Have{}, false},
 		},
+		"an owner that is heard again, and says nothing yet": {
+			{"another owns it", "other", "me other", l2.Have{}, false},
+			{"it falls silent", "me", "me", l2.Have{}, true},
+			{"it is heard again", "me", "me other?", l2.Have{}, true},
+			{"it is ready, and owns it", "other", "me other", l2.Have{}, false},
+		},
 		"an owner that is heard again keeps it": {
 			{"another owns it", "other", "me other", l2.Have{}, false},
 			{"it falls silent", "me", "me", l2.Have{}, true},
@@ -62,8 +68,8 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 					Why: map[cluster.Key][]announce.Verdict{{Name: "web"}: {{Addr: a, Owner: st.owner}}}}
 				alive := map[string]cluster.Member{}
 				for _, n := range []string{"me", "other", "third"} {
-					if slices.Contains(strings.Fields(st.alive), n) {
-						alive[n] = cluster.Member{}
+					if heard := strings.Fields(st.alive); slices.Contains(heard, n) || slices.Contains(heard, n+"?") {
+						alive[n] = cluster.Member{Ready: slices.Contains(heard, n)}
 					}
 				}
 				s.mark("me", plan, alive, st.have)
