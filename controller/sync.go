@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -84,7 +82,7 @@ func (w *snapshot) outcome(record int) *allocator.Outcome {
 }
 
 func (s *syncer) tasks() []func(context.Context) error {
-	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Share: 0.1, Resync: 5 * time.Minute, Log: s.log}
+	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Resync: 5 * time.Minute, Log: s.log}
 	return []func(context.Context) error{
 		s.readServices, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run, s.events.Run, s.reports.Run,
 		func(ctx context.Context) error { return s.lease.Run(ctx, s.drain) },
@@ -193,7 +191,7 @@ func (s *syncer) catchUp(ctx context.Context) error {
 // parseConfig parses the pools and advertisements when any of them has changed.
 func (s *syncer) parseConfig() {
 	pools, l2 := s.pools.Records(), s.l2.Records()
-	key := versionsOf(pools) + "/" + versionsOf(l2)
+	key := kube.VersionsOf(pools) + "/" + kube.VersionsOf(l2)
 	if key == s.configKey {
 		return
 	}
@@ -207,16 +205,6 @@ func (s *syncer) parseConfig() {
 	s.configKey = key
 	s.config, s.problems = config.Parse(objects)
 	s.settled.clear()
-}
-
-// versionsOf sums up which objects there are in which versions.
-func versionsOf[T any](records []*kube.Record[T]) string {
-	versions := make([]string, 0, len(records))
-	for _, r := range records {
-		versions = append(versions, string(r.UID)+"@"+r.ResourceVersion)
-	}
-	slices.Sort(versions)
-	return strings.Join(versions, " ")
 }
 
 func (s *syncer) poolObjects() []v1beta1.IPAddressPool {

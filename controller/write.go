@@ -283,7 +283,7 @@ func (s *syncer) forget(services int) {
 // announcedAddresses returns what the speakers say that they answer for.
 func (s *syncer) announcedAddresses() map[netip.Addr]struct{} {
 	records := s.speakers.Records()
-	if versions := versionsOf(records); versions != s.ownedKey || s.owned == nil {
+	if versions := kube.VersionsOf(records); versions != s.ownedKey || s.owned == nil {
 		s.ownedKey, s.owned = versions, map[netip.Addr]struct{}{}
 		for _, r := range records {
 			for _, a := range r.Value {

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -162,20 +160,20 @@ func (s *speaker) view() announce.View {
 
 // parseConfig parses the pools and advertisements when any of them has changed.
 func (s *speaker) parseConfig() {
+	pools, advs := s.pools.Records(), s.advs.Records()
+	key := kube.VersionsOf(pools) + "/" + kube.VersionsOf(advs)
+	if key == s.configKey {
+		return
+	}
 	var objects config.Objects
-	var key strings.Builder
-	for _, r := range s.pools.Records() {
+	for _, r := range pools {
 		objects.Pools = append(objects.Pools, r.Value)
-		fmt.Fprintf(&key, "p%s/%s ", r.UID, r.ResourceVersion)
 	}
-	for _, r := range s.advs.Records() {
+	for _, r := range advs {
 		objects.L2Advertisements = append(objects.L2Advertisements, r.Value)
-		fmt.Fprintf(&key, "l%s/%s ", r.UID, r.ResourceVersion)
 	}
-	if key.String() != s.configKey || s.seen.Load() == nil {
-		s.configKey = key.String()
-		s.config, _ = config.Parse(objects)
-	}
+	s.configKey = key
+	s.config, _ = config.Parse(objects)
 }
 
 // act carries out the newest plan, and tries again while it does not hold.

@@ -96,7 +96,7 @@ func (s *speaker) run(ctx context.Context) error {
 	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAnswering()
 	group, working := errgroup.WithContext(answering)
-	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Share: 0.1, Resync: time.Minute, Log: s.log}
+	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Resync: time.Minute, Log: s.log}
 	for _, task := range []func(context.Context) error{
 		s.services.Run, s.nodes.Run, s.slices.Run, s.pools.Run, s.advs.Run,
 		s.links.Run, s.members.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,

@@ -186,8 +186,7 @@ func TestARollingRestartOfTheSpeakersIsSeamless(t *testing.T) {
 		}
 	}
 	t.Logf("%d answers; the longest time without one was %v; %d questions answered twice", len(record), worst.Round(time.Millisecond), len(record.Doubles()))
-	// A question may cross the announcement that ends the old owner's answers: on another core, in the same microseconds.
-	if twice := record.Doubles(); len(twice) > 2 {
+	if twice := record.Doubles(); len(twice) > 0 {
 		t.Errorf("%d questions were answered twice, first %v", len(twice), twice[0])
 	}
 	s.unmoved(before)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -171,6 +172,16 @@ func (s *Source[T]) Records() []*Record[T] {
 		}
 	}
 	return out
+}
+
+// VersionsOf sums up which objects there are in which versions, in whatever order they come.
+func VersionsOf[T any](records []*Record[T]) string {
+	versions := make([]string, 0, len(records))
+	for _, r := range records {
+		versions = append(versions, string(r.UID)+"@"+r.ResourceVersion)
+	}
+	slices.Sort(versions)
+	return strings.Join(versions, " ")
 }
 
 // Get returns one object by its key: namespace/name, or the name of a cluster-scoped object.

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
@@ -106,5 +107,20 @@ func TestOnlyWhatMattersRings(t *testing.T) {
 	}
 	if !source.rings("a tombstone") {
 		t.Error("a deletion that was missed does not ring")
+	}
+}
+
+func TestVersionsChangeWithTheObjectsAndNotWithTheirOrder(t *testing.T) {
+	record := func(uid, version string) *Record[string] {
+		return &Record[string]{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid), ResourceVersion: version}}
+	}
+	a, b := record("a", "1"), record("b", "2")
+	if VersionsOf([]*Record[string]{a, b}) != VersionsOf([]*Record[string]{b, a}) {
+		t.Error("another order is taken for a change")
+	}
+	for _, other := range [][]*Record[string]{{a}, {a, record("b", "3")}, {a, record("c", "2")}, nil} {
+		if VersionsOf(other) == VersionsOf([]*Record[string]{a, b}) {
+			t.Errorf("%v is taken for no change", other)
+		}
 	}
 }

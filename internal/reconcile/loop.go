@@ -10,16 +10,14 @@ import (
 // backoff, and a pass runs at least once every Resync even when nobody pokes.
 //
 // Three guarantees: every poke is followed by a pass that starts after it, two passes never run at once, and a flood of pokes
-// costs no more than Share of a core. An idle loop answers a poke at once, and a few more after it.
+// costs no more than a tenth of a core. An idle loop answers a poke at once, and a few more after it.
 type Loop struct {
 	Name string
 	Poke Poke
 	// Pass does the work. A returned error is logged and the pass retried; a positive duration asks for another
 	// pass after that long even if nothing happens.
 	Pass func(ctx context.Context) (again time.Duration, err error)
-	// Share is how much of a core passes may take in the long run; zero means a quarter.
-	Share float64
-	// Settle is the least time between two passes; zero means as little as Share allows.
+	// Settle is the least time between two passes; zero means none but the rest that a flood is paid with.
 	Settle time.Duration
 	// Resync is the longest time between two passes; zero means no resync.
 	Resync time.Duration
@@ -52,7 +50,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 		}
-		debt = max(debt-started.Sub(ended), 0) + l.price(time.Since(started))
+		debt = max(debt-started.Sub(ended), 0) + price*time.Since(started)
 		ended = time.Now()
 		rest := max(debt-burst, l.Settle)
 		if !sleep(ctx, rest) {
@@ -65,16 +63,10 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 // burst is the rest that a loop may put off: enough for a handful of passes one after the other.
-const burst = 50 * time.Millisecond
+const burst = 100 * time.Millisecond
 
-// price is the rest that a pass has to be paid with, sooner or later.
-func (l *Loop) price(pass time.Duration) time.Duration {
-	share := l.Share
-	if share == 0 {
-		share = 0.25
-	}
-	return time.Duration(float64(pass) * (1/share - 1))
-}
+// price is how many times its own length a pass has to be rested for, sooner or later: then passes take a tenth of the time.
+const price = 9
 
 // sleep reports false when ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {

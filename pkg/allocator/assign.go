@@ -25,7 +25,7 @@ func Assign(c config.Config, services []cluster.Service, retained []Retention) A
 		old:       map[int][]netip.Addr{},
 		lost:      map[int][]Loss{},
 		why:       make([][2]*refusal, len(services)),
-		todo:      make([]todo, len(services)),
+		open:      make([]needs, len(services)),
 	}
 	order := byAge(services)
 	var changed []int
@@ -54,20 +54,20 @@ type pass struct {
 	old       map[int][]netip.Addr // held besides, for a while, by Services that move
 	lost      map[int][]Loss
 	why       [][2]*refusal // by family index; nil is no refusal
-	todo      []todo
+	open      []needs       // what each Service needs besides what it holds
 }
 
-// todo is what there is to do for a Service after what it holds is taken.
-type todo uint8
+// needs are what a Service needs when what it holds is taken.
+type needs uint8
 
 const (
-	moves todo = 1 << iota // it holds something other than it should
-	lacks                  // it lacks an address, or its request cannot be served
+	moves needs = 1 << iota // it holds something other than it should
+	lacks                   // it lacks an address, or its request cannot be served
 )
 
-func (p *pass) each(order []int, what todo, do func(i int)) {
+func (p *pass) each(order []int, what needs, do func(i int)) {
 	for _, i := range order {
-		if p.todo[i]&what != 0 {
+		if p.open[i]&what != 0 {
 			do(i)
 		}
 	}
@@ -117,24 +117,24 @@ func (p *pass) keep(i int) {
 	for _, a := range p.old[i] {
 		p.take(i, a)
 	}
-	p.todo[i] = p.rest(i)
+	p.open[i] = p.needsOf(i)
 }
 
-// rest works out what there is to do for a Service besides what it holds.
-func (p *pass) rest(i int) todo {
+// needsOf works out what a Service needs besides what it holds.
+func (p *pass) needsOf(i int) needs {
 	if p.unservable(i) != nil {
 		return lacks
 	}
-	var rest todo
+	var n needs
 	for _, f := range p.services[i].Families {
 		switch a := p.held[i][familyIndex(f)]; {
 		case !a.IsValid():
-			rest |= lacks
+			n |= lacks
 		case !p.satisfied(i, a):
-			rest |= moves
+			n |= moves
 		}
 	}
-	return rest
+	return n
 }
 
 // move gives a Service that holds something other than it should the address that it should have. It holds the old one

@@ -88,14 +88,14 @@ func (p *pass) checkWanted(i int, a netip.Addr) *refusal {
 	if pool.Inert || !p.admits(i, at, a) {
 		return &refusal{PoolNotAllowed, Detail{Addr: a, Pool: pool.Name}}
 	}
-	if owners := p.owners[a]; len(owners) > 0 && !slices.Contains(owners, s.Key) {
-		return &refusal{AddressReserved, Detail{Addr: a, Pool: pool.Name, Other: owners[0]}}
+	if p.keptForOthers(i, a) {
+		return &refusal{AddressReserved, Detail{Addr: a, Pool: pool.Name, Other: p.owners[a][0]}}
 	}
 	if other, attr, blocked := p.blocker(i, a, false); blocked {
 		return &refusal{ShareConflict, Detail{Addr: a, Other: p.services[other].Key, Attribute: attr}}
 	}
-	if f := cluster.FamilyOf(a); !p.inNamespace(i, a) && p.overQuota(i, at, f) {
-		return &refusal{QuotaExceeded, Detail{Family: f, Pools: []string{pool.Name}, Namespace: s.Key.Namespace}}
+	if !p.withinQuota(i, at, a) {
+		return &refusal{QuotaExceeded, Detail{Family: cluster.FamilyOf(a), Pools: []string{pool.Name}, Namespace: s.Key.Namespace}}
 	}
 	return nil
 }

@@ -179,13 +179,10 @@ func (p *pass) firstShared(service, pool int, f cluster.Family) (netip.Addr, boo
 		if cluster.FamilyOf(a) != f || p.config.PoolIndex(a) != pool {
 			continue
 		}
-		if owners := p.owners[a]; len(owners) > 0 && !slices.Contains(owners, s.Key) {
+		if p.keptForOthers(service, a) {
 			continue
 		}
-		if _, _, blocked := p.blocker(service, a, false); blocked {
-			continue
-		}
-		if p.inNamespace(service, a) || !p.overQuota(service, pool, f) {
+		if _, _, blocked := p.blocker(service, a, false); !blocked && p.withinQuota(service, pool, a) {
 			return a, true
 		}
 	}
@@ -203,10 +200,7 @@ func (p *pass) keptFor(service int, f cluster.Family) (netip.Addr, bool) {
 		case !k.reserved && (!pool.Allocation.Admits(s) || (s.WantPool == "" && !pool.AutoAssign)):
 			continue
 		}
-		if _, _, blocked := p.blocker(service, k.addr, false); blocked {
-			continue
-		}
-		if p.inNamespace(service, k.addr) || !p.overQuota(service, k.pool, f) {
+		if _, _, blocked := p.blocker(service, k.addr, false); !blocked && p.withinQuota(service, k.pool, k.addr) {
 			return k.addr, true
 		}
 	}
@@ -218,6 +212,18 @@ func (p *pass) admits(service, pool int, a netip.Addr) bool {
 	s := &p.services[service]
 	return p.config.Pools[pool].Allocation.Admits(s) || len(p.kept) > 0 &&
 		slices.ContainsFunc(p.kept[s.Key], func(k keptAddr) bool { return k.reserved && k.addr == a })
+}
+
+// keptForOthers reports whether an address is kept, and not for this Service.
+func (p *pass) keptForOthers(service int, a netip.Addr) bool {
+	owners := p.owners[a]
+	return len(owners) > 0 && !slices.Contains(owners, p.services[service].Key)
+}
+
+// withinQuota reports whether a Service may have an address of a pool as far as its namespace's quota goes: one that the
+// namespace has already does not count again.
+func (p *pass) withinQuota(service, pool int, a netip.Addr) bool {
+	return p.inNamespace(service, a) || !p.overQuota(service, pool, cluster.FamilyOf(a))
 }
 
 // overQuota reports whether a Service's namespace has all the addresses of a pool that it may have. Who moves within the pool

@@ -13,7 +13,6 @@ import (
 // inquire begins a round of questions.
 func (a *Announcer) inquire(v *voice, now time.Time) {
 	v.phase, v.asked, v.due = inquiring, 0, now
-	v.round = int64(now.Sub(a.born)) + 1
 	v.ear.mode.Store(asking)
 }
 
