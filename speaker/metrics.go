@@ -58,7 +58,7 @@ func (w wire) Collect(ch chan<- prometheus.Metric) {
 	for family, c := range map[string]*l2.FamilyCounters{"arp": &w.counters.ARP, "ndp": &w.counters.NDP} {
 		for name, v := range map[string]uint64{
 			"requests_received": c.Requests.Load(), "responses_sent": c.Replies.Load(), "gratuitous_sent": c.Gratuitous.Load(),
-			"malformed_received": c.Malformed.Load(), "dropped": c.Dropped.Load(), "claims_heard": c.Claims.Load(),
+			"malformed_received": c.Malformed.Load(), "dropped": c.Dropped.Load(), "late": c.Late.Load(), "claims_heard": c.Claims.Load(),
 			"socket_failures": c.Failures.Load(),
 		} {
 			desc := prometheus.NewDesc("bellwether_layer2_"+name+"_total", "Frames of this protocol, as the name says.", []string{"protocol"}, nil)

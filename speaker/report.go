@@ -52,7 +52,7 @@ func (s *speaker) explain(view announce.View, plan announce.Plan) {
 // report follows what is really announced: it records events for what this node took over, and keeps the Speaker object
 // current.
 func (s *speaker) report(ctx context.Context) error {
-	before := map[netip.Addr]l2.State{}
+	before, overtaken := map[netip.Addr]l2.State{}, 0
 	var heard map[string]cluster.Member
 	silent := map[string]time.Time{}
 	tick := time.NewTicker(5 * time.Second)
@@ -65,6 +65,10 @@ func (s *speaker) report(ctx context.Context) error {
 		case <-tick.C:
 		}
 		have := s.l2.Have()
+		if have.Overtaken > overtaken {
+			overtaken = have.Overtaken
+			s.poke.Ring()
+		}
 		s.tell(before, have.Addrs)
 		before = have.Addrs
 		if view := s.seen.Load(); view != nil {

@@ -24,7 +24,12 @@ type stance struct {
 	told       cluster.Member
 	toldAt     time.Time // zero before anything was told
 	own        cluster.Member
+	backUntil  time.Time
 }
+
+// stepBack makes the node hand over what it owns and return as one that starts: others have taken over from it, as it did not run
+// for a while.
+func (s *stance) stepBack(at time.Time) { s.backUntil = at.Add(settleTime) }
 
 // take takes in how the node is now. It reports whether the others must be told, and how soon to take it in again.
 func (s *stance) take(now cluster.Member, at time.Time) (tell bool, again time.Duration) {
@@ -38,6 +43,9 @@ func (s *stance) take(now cluster.Member, at time.Time) (tell bool, again time.D
 		if left := settleTime - at.Sub(s.readySince); left > 0 {
 			now.Ready, again = false, left
 		}
+	}
+	if left := s.backUntil.Sub(at); left > 0 {
+		now.Leaving, again = true, max(again, left)
 	}
 	if s.toldAt.IsZero() || !reflect.DeepEqual(now, s.told) {
 		s.told, s.toldAt, tell = now, at, true

@@ -182,3 +182,21 @@ func TestYieldsAll(t *testing.T) {
 		}
 	}
 }
+
+func TestASpeakerThatWasOvertakenHandsOverAndReturns(t *testing.T) {
+	now := time.Unix(1000, 0)
+	s := settled(ready(), now)
+	s.stepBack(now)
+	if tell, again := s.take(ready(), now); !tell || again != settleTime || !s.told.Leaving || !s.own.Leaving {
+		t.Errorf("at once: tells %t, looks again after %v, told %+v, believes %+v", tell, again, s.told, s.own)
+	}
+	if tell, _ := s.take(ready(), now.Add(settleTime-1)); tell || !s.told.Leaving {
+		t.Errorf("before it has settled: told %+v", s.told)
+	}
+	if tell, again := s.take(ready(), now.Add(settleTime)); !tell || again != gainLag || s.told.Leaving || !s.own.Leaving {
+		t.Errorf("settled: tells %t, looks again after %v, told %+v, believes %+v", tell, again, s.told, s.own)
+	}
+	if s.take(ready(), now.Add(settleTime+gainLag)); s.own.Leaving || !s.own.Ready {
+		t.Errorf("when the others know: believes %+v", s.own)
+	}
+}

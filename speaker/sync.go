@@ -59,6 +59,7 @@ type speaker struct {
 
 	// ---
 	stance    stance
+	overtaken int // of the announcer, when last looked
 	seizure   seizure
 	configKey string
 	config    config.Config
@@ -121,6 +122,12 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 
 // takeStance tells the others how this node stands, and works out how it sees itself.
 func (s *speaker) takeStance() time.Duration {
+	if overtaken := s.l2.Have().Overtaken; overtaken > s.overtaken {
+		s.log.Warn("others took addresses over while this speaker did not run: handing the rest over too, and starting afresh",
+			"overtaken", overtaken-s.overtaken)
+		s.overtaken = overtaken
+		s.stance.stepBack(time.Now())
+	}
 	now := cluster.Member{Ready: s.able() == nil, Leaving: s.leaving.Load(), Links: *s.ownLinks.Load()}
 	tell, again := s.stance.take(now, time.Now())
 	if tell {

@@ -68,7 +68,8 @@ type Member struct {
 	// Ready is true once the speaker may own addresses: synced, settled among its peers. A member that is not ready
 	// is alive but no candidate.
 	Ready bool `json:"ready"`
-	// Leaving is true while the speaker hands its addresses over before a planned stop.
+	// Leaving is true while the speaker hands its addresses over: before a planned stop, or since it did not run for a while
+	// and others took over from it.
 	Leaving bool   `json:"leaving,omitempty"`
 	Links   []Link `json:"links,omitempty"`
 }

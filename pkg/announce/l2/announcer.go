@@ -30,7 +30,7 @@ type Announcer struct {
 
 	sets   chan setting
 	claims chan claim
-	missed atomic.Bool // a reader had a claim to tell and no room for it
+	missed atomic.Bool // a reader has ceased to answer for an address and had no room to tell
 	deaths chan death
 	done   chan struct{} // closed when Run has ended
 	have   atomic.Pointer[Have]
@@ -41,6 +41,7 @@ type Announcer struct {
 	ours    []cluster.MAC    // of all links of the plan
 	lines   map[string]*line // by link name
 	yields  []deadline       // in order
+	late    int              // addresses overtaken
 	stale   bool             // have, and maybe the owned sets, are not what is true
 	flushed time.Time        // when they last were made so
 	tasks   sync.WaitGroup   // readers, and closing sockets
@@ -221,6 +222,6 @@ func (a *Announcer) tell() {
 		}
 		addrs[addr] = s
 	}
-	a.have.Store(&Have{Addrs: addrs})
+	a.have.Store(&Have{Addrs: addrs, Overtaken: a.late})
 	a.changed.Ring()
 }

@@ -96,7 +96,7 @@ func (a *Announcer) silence(l *line, now time.Time) {
 			a.drop(v)
 		case w.Yield && (v.phase == queued || v.phase == inquiring):
 			a.drop(v) // never started
-		case !w.Yield && !w.Ask && v.phase == inquiring:
+		case !w.Yield && !w.Ask && v.phase == inquiring && !v.doubted:
 			// Whoever has it is heard again, and waits for our announcement.
 			v.phase, v.rival, a.stale = queued, cluster.MAC{}, true
 			v.ear.mode.Store(mute)
@@ -139,6 +139,10 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 		a.log.Debug("yielded an address to its new owner", "address", c.addr, "link", c.line.link.Name, "owner", c.by)
 		a.drop(v)
 	case live:
+		if v.ear.mode.Load() == asking {
+			a.overtake(v, now)
+			return
+		}
 		// RFC 5227 2.4 (c): defend, at most once per DEFEND_INTERVAL, and never give up because of it. Resolving the
 		// conflict is not decided here.
 		if v.defended.IsZero() || now.Sub(v.defended) >= a.timings.Defend {

@@ -51,10 +51,11 @@ func (o *owned) answerARP(frame, out []byte) (reply []byte, h heard) {
 	if op != arpRequest || tpa == spa {
 		return nil, h
 	}
-	if !o.answered(tpa) {
+	e, ok := o.answered(tpa)
+	if !ok {
 		return nil, h
 	}
-	h.asked = true
+	h.asked = e
 	// RFC 826: swap, put the local addresses in the sender fields, "send the packet to the (new) target hardware
 	// address". A probe (RFC 5227 2.1.1: sender IP zero) gets the same reply: it is what defends the address.
 	reply = out[:arpFrameLen]

@@ -76,7 +76,7 @@ func checkARP(t *testing.T, own *owned, c arpCase) {
 	t.Helper()
 	var out [ndpFrameMax]byte
 	reply, h := own.answerARP(c.frame, out[:])
-	if (reply != nil) != c.answered || h.asked != c.answered || h.malformed != c.malformed {
+	if (reply != nil) != c.answered || (h.asked != nil) != c.answered || h.malformed != c.malformed {
 		t.Fatalf("replied %v, asked %v, malformed %v; want answered %v, malformed %v", reply != nil, h.asked, h.malformed, c.answered, c.malformed)
 	}
 	if h.claimed != c.claimed || (h.claims != nil) != c.claimed.IsValid() {
@@ -104,7 +104,7 @@ func TestMuteIsNotAnswered(t *testing.T) {
 	own.addrs[vip4].mode.Store(mute)
 	var out [ndpFrameMax]byte
 	for _, f := range [][]byte{question(t, vip4, asker), claimOf(vip4, otherMAC)} {
-		if reply, h := own.answerARP(f, out[:]); reply != nil || h.asked || h.claims != nil {
+		if reply, h := own.answerARP(f, out[:]); reply != nil || h.asked != nil || h.claims != nil {
 			t.Errorf("reply %x, asked %v", reply, h.asked)
 		}
 	}

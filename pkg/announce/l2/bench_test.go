@@ -13,11 +13,15 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
-// sink is a Port that takes every frame.
-type sink struct{ sent int }
+// sink is a Port that takes every frame, and says that what it read came in just now, or so long ago.
+type sink struct {
+	sent int
+	ago  time.Duration
+}
 
 func (*sink) Read([]byte) (int, error)  { return 0, nil }
 func (s *sink) Reply([]byte) error      { s.sent++; return nil }
+func (s *sink) Received() time.Time     { return time.Now().Add(-s.ago) }
 func (*sink) Send([]byte) error         { return nil }
 func (*sink) Groups([]netip.Addr) error { return nil }
 func (*sink) Close() error              { return nil }

@@ -89,6 +89,7 @@ type FamilyCounters struct {
 	Replies    atomic.Uint64 // replies sent to them
 	Gratuitous atomic.Uint64 // announcement frames sent
 	Malformed  atomic.Uint64 // frames that break their RFC
+	Late       atomic.Uint64 // requests that were read too late to be answered
 	Dropped    atomic.Uint64 // replies and announcement frames that the kernel did not take
 	Asks       atomic.Uint64 // questions put before an address was taken from a node believed dead
 	Claims     atomic.Uint64 // frames in which somebody else claims an address that is answered
@@ -106,6 +107,8 @@ func (c *Counters) of(f cluster.Family) *FamilyCounters {
 type Port interface {
 	// Read fills buf with one received frame. It blocks, and fails once the port is closed. One goroutine reads.
 	Read(buf []byte) (int, error)
+	// Received returns when the network received the frame that Read returned last. Same caller as Read.
+	Received() time.Time
 	// Reply sends a frame on behalf of the goroutine that reads: it does not allocate and must not be called by any
 	// other.
 	Reply(frame []byte) error
@@ -126,6 +129,9 @@ type Have struct {
 	// Addrs holds every address that is answered or should be. An address that should be yielded and is no longer
 	// answered is not in it.
 	Addrs map[netip.Addr]State `json:"addrs,omitempty"`
+	// Overtaken counts the addresses that other stations claimed while this node was stopped or starved and did not
+	// hear it. It has ceased to answer for them, and asks for them before it does again.
+	Overtaken int `json:"overtaken,omitempty"`
 }
 
 // State is what is true of one address.

@@ -101,7 +101,7 @@ func FuzzNDP(f *testing.F) {
 // checkHeard holds for both protocols.
 func checkHeard(t *testing.T, own *owned, reply []byte, h heard) {
 	t.Helper()
-	if (reply != nil) != h.asked || (h.malformed && (reply != nil || h.claims != nil)) {
+	if (reply != nil) != (h.asked != nil) || (h.malformed && (reply != nil || h.claims != nil)) {
 		t.Fatalf("replied %v, heard %+v", reply != nil, h)
 	}
 	if h.claims != nil && (h.claims != own.addrs[h.claimed] || h.by == ourMAC || !station(h.by)) {

@@ -16,6 +16,17 @@ func (a *Announcer) inquire(v *voice, now time.Time) {
 	v.ear.mode.Store(asking)
 }
 
+// overtake ends a live voice that somebody else claimed while this node was not there to hear it, and asks for its address.
+func (a *Announcer) overtake(v *voice, now time.Time) {
+	a.log.Debug("an address was claimed while this speaker did not run: asking before it is announced again", "address", v.addr, "link", v.line.link.Name)
+	v.line.later.drop(v)
+	v.doubted = true
+	a.inquire(v, now)
+	v.line.asking = append(v.line.asking, v)
+	a.late++
+	a.stale = true
+}
+
 // ask puts the questions that are due on a line, and lets the addresses that nobody answers for be announced.
 func (a *Announcer) ask(l *line, now time.Time) {
 	left := l.asking[:0]
@@ -27,7 +38,7 @@ func (a *Announcer) ask(l *line, now time.Time) {
 		case v.asked > 0 && v.ear.claimed.Load() >= v.round: // the claim itself may have been lost on its way here
 			v.asked, v.due = 0, now.Add(a.jitter(a.timings.AskAgain))
 		case v.asked == a.timings.Asks:
-			v.phase, a.stale = queued, true
+			v.phase, v.doubted, v.said, a.stale = queued, false, 0, true
 			l.first = append(l.first, v)
 			continue
 		case !l.firsts.take(now, 1):

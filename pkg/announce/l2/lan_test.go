@@ -42,7 +42,7 @@ func (l *lan) send(from *lanPort, frame []byte) {
 			continue
 		}
 		select {
-		case p.in <- frame:
+		case p.in <- taped{time.Now(), frame}:
 		default:
 		}
 	}
@@ -70,6 +70,7 @@ type nic struct {
 	noOpen   map[string]error // link name -> what opening fails with
 	noSend   map[string]error
 	noGroups map[string]error
+	ice      chan struct{} // closed at the thaw
 }
 
 func newNIC(segments map[string]*lan) *nic {
@@ -85,12 +86,26 @@ func (n *nic) opener(link cluster.Link, family cluster.Family) (Port, error) {
 		return nil, err
 	}
 	p := &lanPort{nic: n, lan: n.segments[link.Name], link: link, family: family,
-		in: make(chan []byte, 4096), fault: make(chan error, 1), closed: make(chan struct{})}
+		in: make(chan taped, 4096), fault: make(chan error, 1), closed: make(chan struct{})}
 	n.open[p] = true
 	p.lan.mu.Lock()
 	p.lan.ports[p] = true
 	p.lan.mu.Unlock()
 	return p, nil
+}
+
+// freeze keeps what comes in from being read until thaw is called.
+func (n *nic) freeze() (thaw func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ice := make(chan struct{})
+	n.ice = ice
+	return func() {
+		n.mu.Lock()
+		n.ice = nil
+		n.mu.Unlock()
+		close(ice)
+	}
 }
 
 // breakPorts makes every open port of a link fail once to read.
@@ -136,7 +151,8 @@ type lanPort struct {
 	lan    *lan
 	link   cluster.Link
 	family cluster.Family
-	in     chan []byte
+	in     chan taped
+	last   time.Time // when what was read last came in; the reader's
 	fault  chan error
 	closed chan struct{}
 	groups []netip.Addr // guarded by nic.mu
@@ -148,10 +164,19 @@ func (p *lanPort) Read(buf []byte) (int, error) {
 		return 0, err
 	case <-p.closed:
 		return 0, os.ErrClosed
-	case frame := <-p.in:
-		return copy(buf, frame), nil
+	case f := <-p.in:
+		p.nic.mu.Lock()
+		ice := p.nic.ice
+		p.nic.mu.Unlock()
+		if ice != nil {
+			<-ice
+		}
+		p.last = f.at
+		return copy(buf, f.frame), nil
 	}
 }
+
+func (p *lanPort) Received() time.Time { return p.last }
 
 func (p *lanPort) Reply(frame []byte) error { return p.Send(frame) }
 

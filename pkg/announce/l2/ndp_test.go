@@ -135,7 +135,7 @@ func checkNDP(t *testing.T, c ndpCase) {
 	var out [ndpFrameMax]byte
 	reply, h := own.answerNDP(c.packet.frame(), out[:])
 	answered := c.dst.IsValid()
-	if (reply != nil) != answered || h.asked != answered || h.malformed != c.malformed || (h.claims != nil) != c.claimed {
+	if (reply != nil) != answered || (h.asked != nil) != answered || h.malformed != c.malformed || (h.claims != nil) != c.claimed {
 		t.Fatalf("replied %v, heard %+v", reply != nil, h)
 	}
 	if c.claimed && (h.claimed != vip6 || h.by != otherMAC) {
@@ -171,7 +171,7 @@ func TestNDPBytes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			reply, h := ownedBy(ourMAC, vip6).answerNDP(c.frame, make([]byte, ndpFrameMax))
-			if reply != nil || h.asked || h.malformed != c.malformed {
+			if reply != nil || h.asked != nil || h.malformed != c.malformed {
 				t.Errorf("replied %v, heard %+v", reply != nil, h)
 			}
 		})

@@ -19,7 +19,8 @@ type owned struct {
 // ear is what readers and the owner goroutine share of one voice. Times are nanoseconds since the Announcer was made, and
 // zero for never.
 type ear struct {
-	mode    atomic.Int32 // written by the owner; a reader only ever turns ceding into mute
+	mode    atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
+	from    atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
 	claimed atomic.Int64 // last foreign claim; written by readers, read by the owner when a yield begins
 	told    atomic.Int64 // last time that the owner was told of one; readers only
 }
@@ -33,10 +34,10 @@ const (
 	ceding           // ours until somebody else claims it
 )
 
-// answered reports whether questions for an address are answered.
-func (o *owned) answered(addr netip.Addr) bool {
+// answered looks up an address that questions are answered for.
+func (o *owned) answered(addr netip.Addr) (*ear, bool) {
 	e, ok := o.addrs[addr]
-	return ok && e.mode.Load() >= answering
+	return e, ok && e.mode.Load() >= answering
 }
 
 // listened looks up an address whose claims by others concern us.
@@ -48,7 +49,7 @@ func (o *owned) listened(addr netip.Addr) (*ear, bool) {
 // heard is what a frame meant, besides the reply to it.
 type heard struct {
 	malformed bool
-	asked     bool        // it asks for an address that is answered
+	asked     *ear        // it asks for an address that is answered
 	claims    *ear        // it claims an address that is answered, in the name of ...
 	claimed   netip.Addr  // ... this address, for ...
 	by        cluster.MAC // ... this foreign station

@@ -12,13 +12,16 @@ const tick = 10 * time.Millisecond
 // ahead puts an announcement that cannot wait, a defence, before all repeats that wait for their turn.
 const ahead = time.Minute
 
-// endYields ends the yields that have lasted too long, and those that readers have ended when they could not say so.
+// endYields ends the yields that have lasted too long, and what readers have ended when they could not say so.
 func (a *Announcer) endYields(now time.Time) {
 	if a.missed.Swap(false) {
 		for _, l := range a.lines {
 			for _, v := range l.voices {
-				if v.phase == yielding && v.ear.mode.Load() == mute {
+				switch mode := v.ear.mode.Load(); {
+				case v.phase == yielding && mode == mute:
 					a.drop(v)
+				case v.phase == live && mode == asking:
+					a.overtake(v, now)
 				}
 			}
 		}
@@ -68,6 +71,9 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 	frames, err := announcement(v.addr, v.line.link.MAC)
 	if err != nil { // cannot be, as adopt lets only addresses in that can be announced
 		a.log.Error("cannot announce", "address", v.addr, "error", err)
+	}
+	if v.phase == queued {
+		v.ear.from.Store(time.Now().UnixNano())
 	}
 	for _, frame := range frames {
 		err := v.line.slot(f).port.Send(frame)

@@ -15,6 +15,11 @@ const tellEvery = 20 * time.Millisecond
 // tooManyErrors in a row make passing errors final, so that no kernel quirk can turn a reader into a hot loop.
 const tooManyErrors = 100
 
+// late is the age of a frame at which this node was not there when it should have been: stopped, or starved. Nobody takes an
+// address over in less. A question of that age is not answered, as it may be another's by now; and a claim of that age is a
+// takeover that happened meanwhile.
+const late = 100 * time.Millisecond
+
 // claim tells the owner goroutine that somebody else claims an address.
 type claim struct {
 	line *line
@@ -39,7 +44,7 @@ type reader struct {
 	counters *FamilyCounters
 	born     time.Time // the ears' epoch
 	claims   chan<- claim
-	missed   *atomic.Bool // set when a yield has ended and claims was full
+	missed   *atomic.Bool // set when answering has ended here and claims was full
 	deaths   chan<- death
 	quit     <-chan struct{}
 
@@ -81,11 +86,16 @@ func (r *reader) frame(frame []byte) {
 		r.counters.Malformed.Add(1)
 		return
 	}
-	if h.asked {
-		r.counters.Requests.Add(1)
+	if h.asked == nil && h.claims == nil {
+		return
 	}
-	if reply != nil {
-		if err := r.port.Reply(reply); err != nil {
+	at := r.port.Received()
+	age := time.Since(at)
+	if h.asked != nil {
+		r.counters.Requests.Add(1)
+		if age >= late || h.asked.before(at) {
+			r.counters.Late.Add(1)
+		} else if err := r.port.Reply(reply); err != nil {
 			r.counters.Dropped.Add(1)
 		} else {
 			r.counters.Replies.Add(1)
@@ -93,26 +103,33 @@ func (r *reader) frame(frame []byte) {
 	}
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
-		r.tell(&h)
+		r.tell(&h, age >= late)
 	}
 }
 
+// before reports whether something happened in the second before the address was announced. Where it seems longer ago, it is the
+// machine's clock that was set.
+func (e *ear) before(at time.Time) bool {
+	ahead := e.from.Load() - at.UnixNano()
+	return ahead > 0 && ahead < int64(time.Second)
+}
+
 // tell passes a claim on without ever waiting.
-func (r *reader) tell(h *heard) {
+func (r *reader) tell(h *heard, late bool) {
 	now := int64(time.Since(r.born)) + 1 // never zero
 	h.claims.claimed.Store(now)
-	// A yield ends here, not when the owner comes to it: the next question may be in the socket already, and the new
+	// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new
 	// owner is going to answer it.
-	ceded := h.claims.mode.CompareAndSwap(ceding, mute)
-	if told := h.claims.told.Load(); !ceded && told != 0 && now-told < int64(tellEvery) {
+	ended := h.claims.mode.CompareAndSwap(ceding, mute) || late && h.claims.mode.CompareAndSwap(answering, asking)
+	if told := h.claims.told.Load(); !ended && told != 0 && now-told < int64(tellEvery) {
 		return
 	}
 	select {
 	case r.claims <- claim{line: r.line, addr: h.claimed, by: h.by}:
 		h.claims.told.Store(now)
 	default:
-		// The owner is busy with other claims. The next one of this address tries again; a yield has no next one.
-		if ceded {
+		// The owner is busy with other claims. The next one of this address tries again; an end has no next one.
+		if ended {
 			r.missed.Store(true)
 		}
 	}

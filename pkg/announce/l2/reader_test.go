@@ -191,10 +191,7 @@ func TestManyYieldsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seg := newLAN()
 		s := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
-		var addrs []netip.Addr
-		for i := range 3000 {
-			addrs = append(addrs, netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}))
-		}
+		addrs := many(3000)
 		s.set(t, say(addrs...))
 		time.Sleep(10 * time.Second)
 		s.set(t, yield(addrs...))

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
+	"unsafe"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
@@ -19,6 +21,10 @@ import (
 // receiveBuffer is asked for so that a storm of requests does not push out the few that are for us; the kernel caps it
 // at net.core.rmem_max.
 const receiveBuffer = 1 << 20
+
+// siocGStampNS is SIOCGSTAMPNS of linux/sockios.h, in its form for a timespec of two words: when the frame that was read last
+// came in, by the machine's clock.
+const siocGStampNS = 0x8907
 
 // PacketOpener opens AF_PACKET sockets that are bound to the link's index and filtered in the kernel. It needs
 // CAP_NET_RAW.
@@ -40,13 +46,15 @@ type packetPort struct {
 	groups *groups
 
 	// Used by the reading goroutine only: the closures' arguments and results.
-	in       []byte
-	n        int
-	readErr  error
-	readOnce func(fd uintptr) bool
-	out      []byte
-	sendErr  error
-	sendOnce func(fd uintptr)
+	in        []byte
+	n         int
+	readErr   error
+	readOnce  func(fd uintptr) bool
+	stamp     unix.Timespec
+	stampOnce func(fd uintptr)
+	out       []byte
+	sendErr   error
+	sendOnce  func(fd uintptr)
 }
 
 func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*packetPort, error) {
@@ -79,10 +87,15 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 		p.n, p.readErr = unix.Read(int(fd), p.in)
 		return !errors.Is(p.readErr, unix.EAGAIN)
 	}
+	p.stampOnce = func(fd uintptr) {
+		// What fails leaves the stamp zero.
+		_, _, _ = unix.Syscall(unix.SYS_IOCTL, fd, siocGStampNS, uintptr(unsafe.Pointer(&p.stamp)))
+	}
 	p.sendOnce = func(fd uintptr) { _, p.sendErr = unix.Write(int(fd), p.out) }
 	if err := raw.Control(func(fd uintptr) {
 		// Best effort: a smaller buffer only means that a storm loses more.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		p.stampOnce(fd) // the first time makes the kernel note when frames come in
 	}); err != nil {
 		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
 	}
@@ -99,6 +112,15 @@ func (p *packetPort) Read(buf []byte) (int, error) {
 		return 0, os.NewSyscallError("read", p.readErr)
 	}
 	return p.n, nil
+}
+
+// Received implements Port.
+func (p *packetPort) Received() time.Time {
+	p.stamp = unix.Timespec{}
+	if err := p.raw.Control(p.stampOnce); err != nil || p.stamp == (unix.Timespec{}) {
+		return time.Now()
+	}
+	return time.Unix(p.stamp.Unix())
 }
 
 // Reply implements Port.

@@ -33,6 +33,7 @@ type voice struct {
 	round    int64     // when this round began, in the ears' time
 	defended time.Time
 	rival    cluster.MAC // the last station that it was defended against, or that answered when the segment was asked
+	doubted  bool        // inquiring of its own accord, whatever the plan says
 	index    int         // in the schedule, or -1
 }
 

@@ -1,0 +1,169 @@
+package l2
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+func both() []netip.Addr { return []netip.Addr{vip4, vip6} }
+
+// many returns n addresses of 10.9.0.0/16.
+func many(n int) []netip.Addr {
+	addrs := make([]netip.Addr, 0, n)
+	for i := range n {
+		addrs = append(addrs, netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}))
+	}
+	return addrs
+}
+
+// TestLateQuestionsAreNotAnswered: what was asked before an address was announced was for its last owner to answer, and what
+// was asked long ago may be another's by now.
+func TestLateQuestionsAreNotAnswered(t *testing.T) {
+	for _, f := range families() {
+		for name, c := range map[string]struct {
+			ago, announced time.Duration // before now
+			answered       bool
+		}{
+			"asked just now":                          {ago: 0, announced: time.Hour, answered: true},
+			"asked after the announcement":            {ago: 20 * time.Millisecond, announced: 30 * time.Millisecond, answered: true},
+			"asked before the announcement":           {ago: 30 * time.Millisecond, announced: 20 * time.Millisecond},
+			"asked long ago":                          {ago: late, announced: time.Hour},
+			"announced in the future of a set clock":  {ago: 0, announced: -time.Hour, answered: true},
+			"the same, and asked an hour before that": {ago: late, announced: -time.Hour},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				r, s, a := readerOf(f, 1)
+				s.ago = c.ago
+				r.owned.Load().addrs[a].from.Store(time.Now().Add(-c.announced).UnixNano())
+				r.frame(question(t, a, asker))
+				if (s.sent == 1) != c.answered || (r.counters.Late.Load() == 1) == c.answered {
+					t.Errorf("%s, %s: %d replies, %d too late", f, name, s.sent, r.counters.Late.Load())
+				}
+			})
+		}
+	}
+}
+
+// TestOvertakenWhileStopped: a node that did not run while another took its addresses over does not fight for them. It asks,
+// and announces an address again when nobody answers any more.
+func TestOvertakenWhileStopped(t *testing.T) {
+	for _, a := range both() {
+		synctest.Test(t, func(t *testing.T) {
+			seg := newLAN()
+			n := newNIC(map[string]*lan{"eth0": seg})
+			s := startSpeaker(t, n, Timings{})
+			s.set(t, say(a))
+			time.Sleep(10 * time.Second)
+			thaw := n.freeze()
+			seg.send(nil, question(t, a, asker))
+			time.Sleep(time.Second)
+			seg.send(nil, claimOf(a, otherMAC))
+			time.Sleep(4 * time.Second)
+			mark := seg.rewind()
+			seg.send(nil, question(t, a, asker))
+			thaw()
+			synctest.Wait()
+			if got := seg.ask(t, a, synctest.Wait); len(got) != 0 {
+				t.Errorf("%s: %v answer", a, got)
+			}
+			if n := len(seg.announcements(mark, a, ourMAC)); n != 0 {
+				t.Errorf("%s: announced %d times", a, n)
+			}
+			if have := s.Have(); have.Overtaken != 1 {
+				t.Errorf("%s: have is %+v", a, have)
+			}
+			s.set(t, say(a)) // the plan has not changed, as the news of the takeover is slower
+			if n := len(seg.announcements(mark, a, ourMAC)); n != 0 {
+				t.Errorf("%s: the same plan again, and it is announced", a)
+			}
+			time.Sleep(time.Second)
+			answers(t, seg, a, ourMAC) // nobody answered when it was asked for
+		})
+	}
+}
+
+// TestOvertakenGivesWay: the address that was lost while the node was stopped is given up when the plan says so, and gained like
+// any other when it is given back.
+func TestOvertakenGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		n := newNIC(map[string]*lan{"eth0": seg})
+		s := startSpeaker(t, n, Timings{})
+		other := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+		link := link0
+		link.MAC = otherMAC
+		s.set(t, say(vip4, vip6))
+		time.Sleep(10 * time.Second)
+		thaw := n.freeze()
+		time.Sleep(time.Second)
+		other.set(t, planOf(link, false, vip4, vip6))
+		time.Sleep(4 * time.Second)
+		thaw()
+		time.Sleep(time.Second)
+		for _, a := range both() {
+			answers(t, seg, a, otherMAC)
+			if got := s.Have().Addrs[a].Contested; got != otherMAC {
+				t.Errorf("%s is contested by %s", a, got)
+			}
+		}
+		s.set(t, yield(vip4, vip6))
+		time.Sleep(time.Second)
+		other.set(t, announce.L2Plan{Links: []cluster.Link{link}, Addrs: yield(vip4, vip6).Addrs})
+		s.set(t, say(vip4, vip6))
+		for _, a := range both() {
+			answers(t, seg, a, ourMAC)
+		}
+	})
+}
+
+// TestManyOvertaken: more of them than there is room to tell are all given up.
+func TestManyOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		n := newNIC(map[string]*lan{"eth0": seg})
+		s := startSpeaker(t, n, Timings{})
+		addrs := many(2000)
+		s.set(t, say(addrs...))
+		time.Sleep(10 * time.Second)
+		thaw := n.freeze()
+		for _, a := range addrs {
+			seg.send(nil, claimOf(a, otherMAC))
+		}
+		time.Sleep(time.Second)
+		thaw()
+		synctest.Wait()
+		time.Sleep(3 * tick)
+		if have := s.Have(); have.Overtaken != len(addrs) || !have.Quiet() {
+			t.Errorf("%d of %d were overtaken, quiet: %v", have.Overtaken, len(addrs), have.Quiet())
+		}
+	})
+}
+
+// TestReceivedIsWhenTheKernelHadIt: a frame that waits in the socket keeps the time at which it came in.
+func TestReceivedIsWhenTheKernelHadIt(t *testing.T) {
+	near, far := newHost(t, "near"), newHost(t, "far")
+	segment(t, near, far)
+	for _, f := range families() {
+		in, err := near.opener(near.link(t, "lan0"), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = in.Close() })
+		out := far.listen(t, f).port
+		before := time.Now()
+		send(t, out, claimOf(map[cluster.Family]netip.Addr{cluster.IPv4: real4, cluster.IPv6: real6}[f], far.link(t, "lan0").MAC))
+		sent := time.Now()
+		time.Sleep(50 * time.Millisecond)
+		if _, err := in.Read(make([]byte, ndpFrameMax)); err != nil {
+			t.Fatal(err)
+		}
+		if at := in.Received(); at.Before(before.Add(-time.Millisecond)) || at.After(sent.Add(20*time.Millisecond)) {
+			t.Errorf("%s: sent between %v and %v, received at %v, read at %v", f, before, sent, at, time.Now())
+		}
+	}
+}
