@@ -1,0 +1,250 @@
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// Config says how this node takes part.
+type Config struct {
+	Node string
+	Key  []byte // gossip's; nil: frames are not authenticated
+	Log  *slog.Logger
+	// Open opens a link's socket. Default: OpenPacket.
+	Open    Opener
+	Timings Timings
+	// Publish is given what the segments say whenever that changes. It is called from one goroutine and must not block.
+	Publish func(Findings)
+}
+
+// Findings is what the segments say. It is immutable.
+type Findings struct {
+	// Silent are the links of other nodes that are not heard where they should be, sorted.
+	Silent []Peer `json:"silent,omitempty"`
+	// Cut are the links of this node on which nobody is heard any more, sorted.
+	Cut []string `json:"cut,omitempty"`
+	// Heard says which nodes are heard, with what each last said of itself; empty where it has not said yet.
+	Heard []Heard `json:"heard,omitempty"`
+}
+
+// Heard is a node that is heard on a segment.
+type Heard struct {
+	Peer
+	State []byte `json:"-"`
+}
+
+// Counters count frames, over all links.
+type Counters struct {
+	Sent, Received atomic.Uint64 // of all kinds
+	Accusations    atomic.Uint64 // peers found silent by this node
+}
+
+// Heartbeat speaks with the other speakers on every link.
+type Heartbeat struct {
+	cfg      Config
+	links    *reconcile.Latest[[]cluster.Link]
+	state    atomic.Pointer[[]byte]
+	reports  chan report
+	counters Counters
+}
+
+// report is what one link says now.
+type report struct {
+	of       *station
+	findings Findings
+}
+
+// New prepares a Heartbeat; nothing is sent before Run.
+func New(cfg Config) *Heartbeat {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Open == nil {
+		cfg.Open = OpenPacket
+	}
+	cfg.Timings = cfg.Timings.withDefaults()
+	return &Heartbeat{cfg: cfg, links: reconcile.NewLatest[[]cluster.Link](), reports: make(chan report)}
+}
+
+// Links says which links to speak on: those of them that are up.
+func (h *Heartbeat) Links(links []cluster.Link) { h.links.Put(links) }
+
+// State says what the others shall know of this node, in a form that they understand. It goes out with the next hello.
+func (h *Heartbeat) State(state []byte) { h.state.Store(&state) }
+
+// Counters are counted into all the time.
+func (h *Heartbeat) Counters() *Counters { return &h.counters }
+
+// Run takes part until ctx ends, says goodbye, and returns nil.
+func (h *Heartbeat) Run(ctx context.Context) error {
+	stations := map[string]*station{} // by link name
+	said := map[*station]Findings{}
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-h.reports:
+			if stations[r.of.link.Name] != r.of {
+				continue
+			}
+			said[r.of] = r.findings
+		case links := <-h.links.C():
+			for name, s := range stations {
+				if !slices.ContainsFunc(links, s.serves) {
+					s.stop()
+					delete(stations, name)
+					delete(said, s)
+				}
+			}
+			for _, l := range links {
+				if !l.Up || stations[l.Name] != nil {
+					continue
+				}
+				own, stop := context.WithCancel(ctx)
+				s := &station{h: h, link: l, stop: stop}
+				stations[l.Name] = s
+				tasks.Go(func() { s.run(own) })
+			}
+		}
+		h.cfg.Publish(merge(said))
+	}
+}
+
+// merge joins what all links say. Who is heard on one of them is not silent.
+func merge(said map[*station]Findings) Findings {
+	var all Findings
+	for s, f := range said {
+		if len(f.Cut) > 0 {
+			all.Cut = append(all.Cut, s.link.Name)
+		}
+		all.Heard = append(all.Heard, f.Heard...)
+		all.Silent = append(all.Silent, f.Silent...)
+	}
+	heard := map[Peer]bool{}
+	for _, p := range all.Heard {
+		heard[p.Peer] = true
+	}
+	all.Silent = slices.DeleteFunc(all.Silent, func(p Peer) bool { return heard[p] })
+	slices.Sort(all.Cut)
+	slices.SortFunc(all.Silent, comparePeers)
+	all.Silent = slices.Compact(all.Silent)
+	slices.SortFunc(all.Heard, func(a, b Heard) int { return comparePeers(a.Peer, b.Peer) })
+	return all
+}
+
+// station speaks on one link. A link that is re-created or gets another MAC gets a new one.
+type station struct {
+	h    *Heartbeat
+	link cluster.Link
+	stop context.CancelFunc
+}
+
+func (s *station) serves(l cluster.Link) bool {
+	return l.Up && l.Name == s.link.Name && l.Index == s.link.Index && l.MAC == s.link.MAC
+}
+
+// The backoff between sockets that failed.
+const retryMin, retryMax = 100 * time.Millisecond, 5 * time.Second
+
+// run speaks until ctx ends.
+func (s *station) run(ctx context.Context) {
+	wait := retryMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		port, err := s.h.cfg.Open(s.link)
+		if err == nil {
+			err = s.speak(ctx, port)
+			err = errors.Join(err, port.Close())
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > retryMax {
+			wait = retryMin
+		}
+		s.h.cfg.Log.Debug("heartbeat failed on a link, will try again", "link", s.link.Name, "error", err, "retryIn", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryMax)
+	}
+}
+
+// nap is the longest that a station waits for a frame before it looks whether it is to stop.
+const nap = 200 * time.Millisecond
+
+// flood is how many frames are taken in at most before what is due is done.
+const flood = 64
+
+// speak goes on until ctx ends or the port fails.
+func (s *station) speak(ctx context.Context, port Port) error {
+	var sendErr error
+	seg := s.segment(port, &sendErr)
+	var buf [frameMax]byte
+	for taken := 0; ctx.Err() == nil; {
+		now := time.Now()
+		until := seg.next()
+		if latest := now.Add(nap); until.After(latest) {
+			until = latest
+		}
+		n, err := port.Read(buf[:], until)
+		now = time.Now()
+		if err == nil {
+			s.h.counters.Received.Add(1)
+			seg.hear(buf[:n], now)
+		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if taken++; err != nil || taken >= flood {
+			taken = 0
+			seg.tick(now)
+		}
+		if sendErr != nil {
+			return sendErr
+		}
+		if seg.changed {
+			seg.changed = false
+			select {
+			case s.h.reports <- report{s, seg.findings()}:
+			case <-ctx.Done():
+			}
+		}
+	}
+	seg.say(&message{kind: bye}, everybody())
+	return nil
+}
+
+// segment makes the state machine of a new run on the link. Its errors of sending go to failed, but for those that pass.
+func (s *station) segment(port Port, failed *error) *segment {
+	return &segment{
+		self: Peer{Node: s.h.cfg.Node, Link: s.link.Name}, mac: s.link.MAC, epoch: rand.Uint64() | 1, timings: s.h.cfg.Timings,
+		codec: newCodec(s.h.cfg.Key), rng: rand.New(rand.NewPCG(rand.Uint64(), 0)), peers: map[Peer]*peer{}, changed: true,
+		send: func(frame []byte) {
+			if err := port.Send(frame); err != nil && !passing(err) {
+				*failed = err
+			}
+			s.h.counters.Sent.Add(1)
+		},
+		traffic: port.Traffic,
+		missed:  func() { s.h.counters.Accusations.Add(1) },
+		state: func() []byte {
+			if state := s.h.state.Load(); state != nil {
+				return *state
+			}
+			return nil
+		},
+	}
+}

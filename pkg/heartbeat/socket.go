@@ -1,0 +1,122 @@
+package heartbeat
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// Port carries frames of EtherType on one link. One goroutine uses it.
+type Port interface {
+	// Read fills buf with one received frame. It fails with os.ErrDeadlineExceeded when until has passed and no frame is
+	// waiting, however late it is called.
+	Read(buf []byte, until time.Time) (int, error)
+	Send(frame []byte) error
+	// Traffic counts the frames of any kind that have come in on the link.
+	Traffic() uint64
+	Close() error
+}
+
+// Opener opens a Port.
+type Opener func(link cluster.Link) (Port, error)
+
+// OpenPacket opens an AF_PACKET socket. It needs CAP_NET_RAW.
+func OpenPacket(link cluster.Link) (Port, error) {
+	program, err := bpf.Assemble([]bpf.Instruction{
+		// What the kernel takes off this link for another device, such as a VLAN's, is of another segment; above
+		// PACKET_MULTICAST (2) are other hosts' frames and our own.
+		bpf.LoadExtension{Num: bpf.ExtInterfaceIndex},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(link.Index), SkipTrue: 3},
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 2, SkipTrue: 1},
+		bpf.RetConstant{Val: frameMax},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("assembling the filter: %w", err)
+	}
+	ifi := &net.Interface{Name: link.Name, Index: link.Index, HardwareAddr: link.MAC[:]}
+	conn, err := packet.Listen(ifi, packet.Raw, EtherType, &packet.Config{Filter: program})
+	if err != nil {
+		return nil, fmt.Errorf("opening a packet socket: %w", err)
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
+	}
+	netns, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening netlink: %w", err), conn.Close())
+	}
+	return &packetPort{conn: conn, raw: raw, netlink: netns, index: link.Index}, nil
+}
+
+type packetPort struct {
+	conn    *packet.Conn
+	raw     syscall.RawConn
+	netlink *netlink.Handle
+	index   int
+}
+
+// Read implements Port. A read whose deadline has passed is not even tried by the runtime, so what waits is taken first.
+func (p *packetPort) Read(buf []byte, until time.Time) (n int, err error) {
+	var readErr error
+	read := func(fd uintptr) bool {
+		n, readErr = unix.Read(int(fd), buf)
+		return !errors.Is(readErr, unix.EAGAIN)
+	}
+	if err := p.raw.Control(func(fd uintptr) { read(fd) }); err != nil {
+		return 0, err
+	}
+	if errors.Is(readErr, unix.EAGAIN) {
+		if err := p.conn.SetReadDeadline(until); err != nil {
+			return 0, err
+		}
+		if err := p.raw.Read(read); err != nil {
+			return 0, err
+		}
+	}
+	if readErr != nil {
+		return 0, os.NewSyscallError("read", readErr)
+	}
+	return n, nil
+}
+
+// Send implements Port.
+func (p *packetPort) Send(frame []byte) error {
+	var sendErr error
+	if err := p.raw.Control(func(fd uintptr) { _, sendErr = unix.Write(int(fd), frame) }); err != nil {
+		return err
+	}
+	return os.NewSyscallError("write", sendErr)
+}
+
+// Traffic implements Port.
+func (p *packetPort) Traffic() uint64 {
+	link, err := p.netlink.LinkByIndex(p.index)
+	if err != nil || link.Attrs().Statistics == nil {
+		return 0
+	}
+	return link.Attrs().Statistics.RxPackets
+}
+
+// Close implements Port.
+func (p *packetPort) Close() error {
+	p.netlink.Close()
+	return p.conn.Close()
+}
+
+// passing reports whether an error of sending concerns one frame only.
+func passing(err error) bool {
+	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+}
