@@ -1,6 +1,8 @@
 package main
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bellwether-lb/bellwether/pkg/announce"
@@ -23,7 +25,19 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bellwether_speaker_owner_changes_total",
 			Help: "Times that this node took an address, lost one, or saw one move between others."}, []string{"change"}),
 	}
+	count := func(name, help string, of *atomic.Uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "bellwether_heartbeat_" + name, Help: help},
+			func() float64 { return float64(of.Load()) })
+	}
+	beat := s.heartbeat.Counters()
 	r.MustRegister(m.pass, m.announced, m.changes, wire{s.counters},
+		count("frames_sent_total", "Heartbeat frames sent, on all links.", &beat.Sent),
+		count("frames_received_total", "Heartbeat frames received, on all links.", &beat.Received),
+		count("accusations_total", "Times that this node found another's link silent.", &beat.Accusations),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_heartbeat_silent_links",
+			Help: "Links of other nodes that are not heard where they should be."}, func() float64 { return float64(len(s.found().Silent)) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_heartbeat_cut_links",
+			Help: "Links of this node on which nobody is heard any more."}, func() float64 { return float64(len(s.found().Cut)) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_speaker_members",
 			Help: "Speakers that this one believes to be alive, itself included."}, func() float64 {
 			if alive := s.alive.Load(); alive != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 )
 
 // explain logs what a pass changed: who owns what, and why this node does not.
@@ -188,6 +189,14 @@ func (s *speaker) conditions() []metav1.Condition {
 		agree.Status, agree.Reason = metav1.ConditionFalse, "NodesSilent"
 		agree.Message = fmt.Sprintf("no speaker is heard on %s: look whether it runs there, and whether TCP and UDP port %d is open between the nodes", strings.Join(silent, ", "), s.port)
 	}
+	if deaf := s.onSegmentOnly(); len(deaf) > 0 {
+		agree.Status, agree.Reason = metav1.ConditionFalse, "GossipBlocked"
+		agree.Message = fmt.Sprintf("heard on the network and not by gossip: %s; they count as alive. Open TCP and UDP port %d between the nodes", strings.Join(deaf, ", "), s.port)
+	}
+	if found := s.found(); len(found.Silent)+len(found.Cut) > 0 {
+		agree.Status, agree.Reason = metav1.ConditionFalse, "LinksSilent"
+		agree.Message = silentLinks(found)
+	}
 	if still := s.stillAnswering(); len(still) > 0 {
 		agree.Status, agree.Reason = metav1.ConditionFalse, "StillAnswering"
 		agree.Message = fmt.Sprintf("not heard and yet answering on the network: %s; this speaker takes nothing over from them. Look whether TCP and UDP port %d is open between the nodes", strings.Join(still, ", "), s.port)
@@ -212,7 +221,42 @@ func (s *speaker) stillAnswering() []string {
 		still = append(still, fmt.Sprintf("station %s (%d addresses)", mac, n))
 	}
 	slices.Sort(still)
-	return still[:min(len(still), 10)]
+	return still[:min(len(still), listed)]
+}
+
+// listed is how many things a condition names at most.
+const listed = 10
+
+// silentLinks says which links are not heard, or hear nobody.
+func silentLinks(f heartbeat.Findings) string {
+	var parts []string
+	if len(f.Cut) > 0 {
+		parts = append(parts, fmt.Sprintf("nobody is heard any more on %s of this node: look at its cable, and at the port that it leads to", strings.Join(f.Cut, ", ")))
+	}
+	var names []string
+	for _, p := range f.Silent[:min(len(f.Silent), listed)] {
+		names = append(names, p.Link+" of "+p.Node)
+	}
+	if len(names) > 0 {
+		parts = append(parts, "not heard on the network: "+strings.Join(names, ", "))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// onSegmentOnly returns the nodes that are heard on a segment and not by gossip.
+func (s *speaker) onSegmentOnly() []string {
+	view := s.seen.Load()
+	if view == nil {
+		return nil
+	}
+	var names []string
+	for name, m := range view.Alive.Alive {
+		if m.OnSegmentOnly {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names[:min(len(names), listed)]
 }
 
 // silentNodes returns the nodes on which no speaker is alive, at most ten of them.
@@ -228,5 +272,5 @@ func (s *speaker) silentNodes() []string {
 		}
 	}
 	slices.Sort(silent)
-	return silent[:min(len(silent), 10)]
+	return silent[:min(len(silent), listed)]
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
@@ -39,9 +40,9 @@ func (s *seizure) mark(self string, plan announce.Plan, alive map[string]cluster
 	s.owners, s.from = owners, from
 }
 
-// handsOver reports whether a node's speaker gives up what is not its own any more: it is heard, and has said how it stands. Of one
-// that is only just heard again nothing is known, and it knows nothing yet.
+// handsOver reports whether a node's speaker gives up what is not its own any more: it is heard, on all its links too, and has said
+// how it stands. Of one that is only just heard again nothing is known, and it knows nothing yet.
 func handsOver(alive map[string]cluster.Member, node string) bool {
 	m, heard := alive[node]
-	return heard && (m.Ready || m.Leaving)
+	return heard && (m.Ready || m.Leaving) && !slices.ContainsFunc(m.Links, func(l cluster.Link) bool { return l.Silent })
 }

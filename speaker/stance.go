@@ -79,7 +79,7 @@ func withoutGains(a, b cluster.Member) cluster.Member {
 	return out
 }
 
-// known is a link as far as m had it. A link that gets another address stays up with those that it had: the announcer ends
+// known is a link as far as m had it, and no better. A link that gets another address stays up with those that it had: the announcer ends
 // everything on a link that is down.
 func known(m cluster.Member, l cluster.Link) cluster.Link {
 	i := slices.IndexFunc(m.Links, func(o cluster.Link) bool { return o.Up && o.Name == l.Name && o.Index == l.Index && o.MAC == l.MAC })
@@ -87,6 +87,7 @@ func known(m cluster.Member, l cluster.Link) cluster.Link {
 		l.Up = false
 		return l
 	}
+	l.Silent = l.Silent || m.Links[i].Silent
 	l.Prefixes = slices.DeleteFunc(slices.Clone(l.Prefixes), func(p netip.Prefix) bool { return !slices.Contains(m.Links[i].Prefixes, p) })
 	return l
 }

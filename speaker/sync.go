@@ -19,6 +19,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
+	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 	"github.com/bellwether-lb/bellwether/pkg/links"
 	"github.com/bellwether-lb/bellwether/pkg/membership"
 )
@@ -31,15 +32,17 @@ type speaker struct {
 	log  *slog.Logger
 	poke reconcile.Poke
 
-	services *kube.Source[kube.Service]
-	nodes    *kube.Source[cluster.Node]
-	slices   *kube.Source[kube.Endpoints]
-	pools    *kube.Source[v1beta1.IPAddressPool]
-	advs     *kube.Source[v1beta1.L2Advertisement]
-	links    *links.Watcher
-	members  *membership.Membership
-	alive    atomic.Pointer[cluster.Members]
-	ownLinks atomic.Pointer[[]cluster.Link]
+	services  *kube.Source[kube.Service]
+	nodes     *kube.Source[cluster.Node]
+	slices    *kube.Source[kube.Endpoints]
+	pools     *kube.Source[v1beta1.IPAddressPool]
+	advs      *kube.Source[v1beta1.L2Advertisement]
+	links     *links.Watcher
+	members   *membership.Membership
+	heartbeat *heartbeat.Heartbeat
+	findings  atomic.Pointer[heartbeat.Findings]
+	alive     atomic.Pointer[cluster.Members]
+	ownLinks  atomic.Pointer[[]cluster.Link]
 
 	plans    *reconcile.Latest[announce.L2Plan]
 	l2       *l2.Announcer
@@ -128,7 +131,7 @@ func (s *speaker) takeStance() time.Duration {
 		s.overtaken = overtaken
 		s.stance.stepBack(time.Now())
 	}
-	now := cluster.Member{Ready: s.able() == nil, Leaving: s.leaving.Load(), Links: *s.ownLinks.Load()}
+	now := cluster.Member{Ready: s.able() == nil, Leaving: s.leaving.Load(), Links: withCut(*s.ownLinks.Load(), s.found().Cut)}
 	tell, again := s.stance.take(now, time.Now())
 	if tell {
 		s.members.State(s.stance.told)
@@ -142,7 +145,7 @@ func (s *speaker) view() announce.View {
 	s.parseConfig()
 	v := announce.View{Self: s.node, Config: s.config, Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{}}}
 	if alive := s.alive.Load(); alive != nil {
-		maps.Copy(v.Alive.Alive, alive.Alive)
+		v.Alive.Alive = withSilent(alive.Alive, s.found().Silent)
 	}
 	v.Alive.Alive[s.node] = s.stance.own
 	for _, r := range s.nodes.Records() {

@@ -19,6 +19,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 	"github.com/bellwether-lb/bellwether/pkg/links"
 	"github.com/bellwether-lb/bellwether/pkg/membership"
 )
@@ -50,13 +51,15 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		events:   kube.NewRecorder(client, "bellwether-speaker", o.node),
 		status:   newStatusWriter(client, o.node, log),
 	}
+	s.heartbeat = heartbeat.New(heartbeat.Config{Node: o.node, Key: key, Log: log, Traffic: links.Received, Publish: s.hear})
 	s.members = membership.New(membership.Config{Node: o.node, Bind: o.bind, Port: s.port, Key: key, Log: log,
 		Publish: func(m cluster.Members) {
 			s.alive.Store(&m)
 			poke.Ring()
-		}})
+		}, Spread: s.heartbeat.State})
 	s.links = links.New(log, func(l []cluster.Link) {
 		s.ownLinks.Store(&l)
+		s.heartbeat.Links(l)
 		poke.Ring()
 	})
 	seed := fnv.New64a()
@@ -99,7 +102,7 @@ func (s *speaker) run(ctx context.Context) error {
 	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Resync: time.Minute, Log: s.log}
 	for _, task := range []func(context.Context) error{
 		s.services.Run, s.nodes.Run, s.slices.Run, s.pools.Run, s.advs.Run,
-		s.links.Run, s.members.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
+		s.links.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
 	} {
 		group.Go(func() error { return task(working) })
 	}

@@ -9,8 +9,33 @@ import (
 	"time"
 )
 
-// deafen lets no gossip in or out of a node until the returned function is called; everything else goes on.
-func (s *scene) deafen(node string) (restore func()) {
+// The rules by which a node is cut off from the other speakers, and nothing else.
+const (
+	noGossip = `table inet deaf {
+	chain in { type filter hook input priority -300; meta l4proto { tcp, udp } th dport 7948 drop; meta l4proto { tcp, udp } th sport 7948 drop; }
+	chain out { type filter hook output priority -300; meta l4proto { tcp, udp } th dport 7948 drop; meta l4proto { tcp, udp } th sport 7948 drop; }
+}
+`
+	noHeartbeat = `table netdev deaf {
+	chain in { type filter hook ingress device eth0 priority -300; ether type 0x88b5 drop; }
+	chain out { type filter hook egress device eth0 priority -300; ether type 0x88b5 drop; }
+}
+`
+)
+
+// undo are the rules that take others away.
+func undo(rules string) string {
+	var all strings.Builder
+	for line := range strings.Lines(rules) {
+		if table, _, is := strings.Cut(line, " {"); is && strings.HasPrefix(line, "table ") {
+			all.WriteString("delete " + table + "\n")
+		}
+	}
+	return all.String()
+}
+
+// deafen applies rules on a node until the returned function is called.
+func (s *scene) deafen(node, rules string) (restore func()) {
 	s.Helper()
 	nft := func(ctx context.Context, rules string) error {
 		cmd := s.Lab.CommandContext(ctx, node, "nft", "-f", "-")
@@ -20,10 +45,6 @@ func (s *scene) deafen(node string) (restore func()) {
 		}
 		return nil
 	}
-	const rules = `table inet deaf {
-	chain in { type filter hook input priority -300; meta l4proto { tcp, udp } th dport 7948 drop; meta l4proto { tcp, udp } th sport 7948 drop; }
-	chain out { type filter hook output priority -300; meta l4proto { tcp, udp } th dport 7948 drop; meta l4proto { tcp, udp } th sport 7948 drop; }
-}`
 	if err := nft(s.ctx, rules); err != nil {
 		s.Fatal(err)
 	}
@@ -31,7 +52,7 @@ func (s *scene) deafen(node string) (restore func()) {
 	restore = func() {
 		if !done {
 			done = true
-			if err := nft(context.Background(), "delete table inet deaf"); err != nil {
+			if err := nft(context.Background(), undo(rules)); err != nil {
 				s.Error(err)
 			}
 		}
@@ -46,9 +67,18 @@ func (s *scene) agree(node string) string {
 	return s.must("get", "speaker", node, "-o", `jsonpath={.status.conditions[?(@.type=="MembersAgree")]['status','reason']}`)
 }
 
-// TestBlockedGossipMakesNoSecondOwner cuts a node off from gossip on a segment that is whole: the others take it for dead, and it
-// them, and yet every address goes on being answered by the one owner that it had.
+// TestBlockedGossipMakesNoSecondOwner cuts a node off from gossip on a segment that is whole, then from the heartbeat too, so that
+// the others take it for dead, and it them: every address goes on being answered by the one owner that it had.
 func TestBlockedGossipMakesNoSecondOwner(t *testing.T) {
+	for _, c := range []struct{ name, rules, reason string }{
+		{"gossip", noGossip, "False GossipBlocked"},
+		{"gossip and heartbeat", noGossip + noHeartbeat, "False StillAnswering"},
+	} {
+		t.Run(c.name, func(t *testing.T) { blocked(t, c.rules, c.reason) })
+	}
+}
+
+func blocked(t *testing.T, rules, reason string) {
 	s := onFullLab(t)
 	before := s.several(6)
 	owners, macs := map[netip.Addr]string{}, map[netip.Addr]string{}
@@ -58,23 +88,23 @@ func TestBlockedGossipMakesNoSecondOwner(t *testing.T) {
 	deaf := owners[values(before)[0]]
 	stop := s.asking(10*time.Millisecond, values(before)...)
 	from := time.Now()
-	restore := s.deafen(deaf)
+	restore := s.deafen(deaf, rules)
 	for _, owner := range owners {
-		if owner != deaf { // the deaf node takes itself for the only one left, and would take this over
-			s.eventually(60*time.Second, deaf+" says that somebody still answers", func() bool { return s.agree(deaf) == "False StillAnswering" })
+		if owner != deaf { // the deaf node may take itself for the only one left, and would take this over
+			s.eventually(60*time.Second, deaf+" says "+reason, func() bool { return s.agree(deaf) == reason })
 			break
 		}
 	}
 	// Which of the others would take an address over is the election's business.
-	s.eventually(60*time.Second, "one of the others says that the node still answers", func() bool {
+	s.eventually(60*time.Second, "one of the others says "+reason, func() bool {
 		for _, n := range s.Lab.Nodes() {
-			if n.Name != deaf && s.agree(n.Name) == "False StillAnswering" {
+			if n.Name != deaf && s.agree(n.Name) == reason {
 				return true
 			}
 		}
 		return false
 	})
-	time.Sleep(10 * time.Second)
+	time.Sleep(5 * time.Second)
 	restore()
 	for _, n := range s.Lab.Nodes() {
 		s.eventually(60*time.Second, n.Name+" hears everybody again", func() bool { return s.agree(n.Name) == "True AllHeard" })

@@ -15,7 +15,7 @@ type room struct {
 func floorPlan() map[string]room {
 	below := []string{
 		"api/v1beta1", "pkg/cluster", "internal/reconcile", "pkg/config", "pkg/allocator", "pkg/announce",
-		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/membership", "pkg/links", "internal/kube", "internal/obs",
+		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/membership", "pkg/heartbeat", "pkg/links", "internal/kube", "internal/obs",
 	}
 	wiring := []string{"k8s.io/api", "k8s.io/apimachinery", "github.com/prometheus/client_golang", "golang.org/x/sync/errgroup"}
 	const netipx, labels, meta = "go4.org/netipx", "k8s.io/apimachinery/pkg/labels", "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,6 +36,8 @@ func floorPlan() map[string]room {
 		"pkg/announce/bfd": {ours: []string{"pkg/announce", "pkg/cluster", "internal/reconcile"},
 			others: []string{"golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/membership": {ours: []string{"pkg/cluster", "internal/reconcile"}, others: []string{"github.com/hashicorp/memberlist"}},
+		"pkg/heartbeat": {ours: []string{"pkg/cluster", "internal/reconcile"},
+			others: []string{"github.com/mdlayher/packet", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/links": {ours: []string{"pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
 		"internal/kube": {ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "internal/reconcile"},
@@ -57,7 +59,8 @@ func doors() map[string]string {
 		"github.com/osrg/gobgp":           "gobgp stays behind one door: only pkg/announce/bgp sees its types",
 		"github.com/hashicorp/memberlist": "only pkg/membership sees memberlist: the others read cluster.Members",
 		"github.com/vishvananda/netlink":  "only pkg/links sees netlink: the others read cluster.Link",
-		"github.com/mdlayher":             "only pkg/announce/l2 speaks ARP and NDP",
+		"github.com/mdlayher/arp":         "only pkg/announce/l2 speaks ARP and NDP",
+		"github.com/mdlayher/ndp":         "only pkg/announce/l2 speaks ARP and NDP",
 		"k8s.io/client-go":                "only internal/kube sees client-go: the others read what it publishes",
 	}
 }

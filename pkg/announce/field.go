@@ -177,14 +177,21 @@ func (f *field) advertisement(i int) config.L2Advertisement {
 	return f.view.Config.L2[i]
 }
 
-// newClass works out which nodes may own the addresses of a class, and on which links. A node's links are of two tiers:
-// those that an advertisement names or whose subnet holds the address, and, where an advertisement names none, all others.
-// The second tier counts only where no node has the first: then the address is routed to the segment, and any link will
-// do. A node is in a tier whatever becomes of the others, so losing one that is not the owner cannot bring new rivals in.
+// The tiers of a node's links for an address. A tier counts only where no node has a link of one before it: so a node is in a
+// tier whatever becomes of the others, and losing one that is not the owner cannot bring new rivals in.
+const (
+	fits       = iota // an advertisement names the link, or its subnet holds the address
+	fitsSilent        // the same, and it is not heard on its segment
+	anyLink           // no advertisement names a link: the address is routed to the segment, and any link will do
+	anySilent
+	tiers
+)
+
+// newClass works out which nodes may own the addresses of a class, and on which links.
 func (f *field) newClass(advs []int, addr netip.Addr) *class {
 	c := &class{standing: make([]Reason, len(f.nodes))}
-	var tiers [2][]int
-	var own [2][]string
+	var members [tiers][]int
+	var own [tiers][]string
 	for n := range f.nodes {
 		links, selected := f.linksFor(n, advs, addr)
 		switch {
@@ -196,20 +203,23 @@ func (f *field) newClass(advs []int, addr netip.Addr) *class {
 			continue
 		}
 		c.standing[n] = NoLink
-		for tier := range tiers {
+		if len(links[fitsSilent]) > 0 {
+			c.standing[n] = LinkSilent
+		}
+		for tier := range members {
 			if len(links[tier]) > 0 || f.assumed[n] {
-				tiers[tier] = append(tiers[tier], n)
+				members[tier] = append(members[tier], n)
 			}
 		}
 		if n == f.self {
 			own = links
 		}
 	}
-	tier := 0
-	if len(tiers[0]) == 0 {
-		tier = 1
+	tier := fits
+	for tier < anySilent && len(members[tier]) == 0 {
+		tier++
 	}
-	c.candidates, c.links = tiers[tier], own[tier]
+	c.candidates, c.links = members[tier], own[tier]
 	for _, n := range c.candidates {
 		c.standing[n] = Candidate
 	}
@@ -217,7 +227,7 @@ func (f *field) newClass(advs []int, addr netip.Addr) *class {
 }
 
 // linksFor returns a node's links for an address, by tier and sorted, and whether any advertisement selects the node.
-func (f *field) linksFor(n int, advs []int, addr netip.Addr) (links [2][]string, selected bool) {
+func (f *field) linksFor(n int, advs []int, addr netip.Addr) (links [tiers][]string, selected bool) {
 	for _, a := range advs {
 		adv := f.advertisement(a)
 		if !adv.SelectsNode(f.nodes[n].Labels) {
@@ -225,12 +235,18 @@ func (f *field) linksFor(n int, advs []int, addr netip.Addr) (links [2][]string,
 		}
 		selected = true
 		for _, l := range f.up[n] {
+			tier := fits
 			switch {
 			case named(adv, l), len(adv.Interfaces) == 0 && l.Contains(addr):
-				links[0] = append(links[0], l.Name)
 			case len(adv.Interfaces) == 0:
-				links[1] = append(links[1], l.Name)
+				tier = anyLink
+			default:
+				continue
 			}
+			if l.Silent {
+				tier++
+			}
+			links[tier] = append(links[tier], l.Name)
 		}
 	}
 	for tier := range links {

@@ -52,6 +52,8 @@ const (
 	NodeNotSelected Reason = "NodeNotSelected"
 	// NoLink: the node has no link that is up, that the advertisement names, and whose subnet fits the address.
 	NoLink Reason = "NoLink"
+	// LinkSilent: the node's links that fit the address are up, as it says, but not heard on their segments, and others' are.
+	LinkSilent Reason = "LinkSilent"
 	// NoLocalEndpoint: externalTrafficPolicy is Local and the node has no serving endpoint.
 	NoLocalEndpoint Reason = "NoLocalEndpoint"
 )

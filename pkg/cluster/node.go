@@ -21,6 +21,9 @@ type Link struct {
 	MAC      MAC            `json:"mac"`
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"` // the link's own addresses with their prefix lengths, sorted
 	Up       bool           `json:"up"`                 // administratively up and with carrier
+	// Silent is true for a link that is up, as its node says, and yet not heard on its segment by those who watch it, or on
+	// which its own node hears nobody.
+	Silent bool `json:"silent,omitempty"`
 }
 
 // Contains reports whether one of the link's subnets holds the address. Link-local prefixes do not count.
@@ -72,6 +75,8 @@ type Member struct {
 	// and others took over from it.
 	Leaving bool   `json:"leaving,omitempty"`
 	Links   []Link `json:"links,omitempty"`
+	// OnSegmentOnly is true for a member that gossip has lost, or never met, and that is heard on a segment.
+	OnSegmentOnly bool `json:"onSegmentOnly,omitempty"`
 }
 
 // Members is who is alive, this node included.

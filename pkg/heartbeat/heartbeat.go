@@ -23,6 +23,8 @@ type Config struct {
 	// Open opens a link's socket. Default: OpenPacket.
 	Open    Opener
 	Timings Timings
+	// Traffic counts the frames of any kind that have come in on the link of an index: where they do, it works.
+	Traffic func(index int) uint64
 	// Publish is given what the segments say whenever that changes. It is called from one goroutine and must not block.
 	Publish func(Findings)
 }
@@ -238,7 +240,7 @@ func (s *station) segment(port Port, failed *error) *segment {
 			}
 			s.h.counters.Sent.Add(1)
 		},
-		traffic: port.Traffic,
+		traffic: func() uint64 { return s.h.cfg.Traffic(s.link.Index) },
 		missed:  func() { s.h.counters.Accusations.Add(1) },
 		state: func() []byte {
 			if state := s.h.state.Load(); state != nil {

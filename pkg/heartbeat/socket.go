@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/packet"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -22,8 +21,6 @@ type Port interface {
 	// waiting, however late it is called.
 	Read(buf []byte, until time.Time) (int, error)
 	Send(frame []byte) error
-	// Traffic counts the frames of any kind that have come in on the link.
-	Traffic() uint64
 	Close() error
 }
 
@@ -54,18 +51,12 @@ func OpenPacket(link cluster.Link) (Port, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
 	}
-	netns, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening netlink: %w", err), conn.Close())
-	}
-	return &packetPort{conn: conn, raw: raw, netlink: netns, index: link.Index}, nil
+	return &packetPort{conn: conn, raw: raw}, nil
 }
 
 type packetPort struct {
-	conn    *packet.Conn
-	raw     syscall.RawConn
-	netlink *netlink.Handle
-	index   int
+	conn *packet.Conn
+	raw  syscall.RawConn
 }
 
 // Read implements Port. A read whose deadline has passed is not even tried by the runtime, so what waits is taken first.
@@ -101,18 +92,8 @@ func (p *packetPort) Send(frame []byte) error {
 	return os.NewSyscallError("write", sendErr)
 }
 
-// Traffic implements Port.
-func (p *packetPort) Traffic() uint64 {
-	link, err := p.netlink.LinkByIndex(p.index)
-	if err != nil || link.Attrs().Statistics == nil {
-		return 0
-	}
-	return link.Attrs().Statistics.RxPackets
-}
-
 // Close implements Port.
 func (p *packetPort) Close() error {
-	p.netlink.Close()
 	return p.conn.Close()
 }
 

@@ -167,6 +167,15 @@ func current(h *netlink.Handle) ([]cluster.Link, error) {
 	return links, nil
 }
 
+// Received counts the frames that have come in on the link of an index since it was made; zero where that cannot be told.
+func Received(index int) uint64 {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil || l.Attrs().Statistics == nil {
+		return 0
+	}
+	return l.Attrs().Statistics.RxPackets
+}
+
 func equal(a, b cluster.Link) bool {
 	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && slices.Equal(a.Prefixes, b.Prefixes)
 }

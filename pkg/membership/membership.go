@@ -29,6 +29,9 @@ type Config struct {
 	Log  *slog.Logger
 	// Publish is given the members whenever they change. It is called from one goroutine and must not block.
 	Publish func(cluster.Members)
+	// Spread is given this node's state whenever it changes, in the form that Heard understands, so that it can be told on
+	// other ways than gossip. Called as Publish is; may be nil.
+	Spread func(state []byte)
 }
 
 // Membership takes part in the gossip. Run owns memberlist; everything else hands values over.
@@ -38,6 +41,7 @@ type Membership struct {
 	delegate *delegate
 	peers    *reconcile.Latest[map[string]netip.Addr]
 	state    *reconcile.Latest[cluster.Member]
+	heard    *reconcile.Latest[[][]byte]
 	leave    chan chan struct{}
 	settled  atomic.Bool
 	health   atomic.Int64
@@ -54,7 +58,8 @@ func New(cfg Config) *Membership {
 	}
 	d.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return int(d.size.Load()) }, RetransmitMult: 4}
 	return &Membership{cfg: cfg, epoch: epoch, delegate: d, leave: make(chan chan struct{}),
-		peers: reconcile.NewLatest[map[string]netip.Addr](), state: reconcile.NewLatest[cluster.Member]()}
+		peers: reconcile.NewLatest[map[string]netip.Addr](), state: reconcile.NewLatest[cluster.Member](),
+		heard: reconcile.NewLatest[[][]byte]()}
 }
 
 // Peers says which speakers there should be: node names with the address that each gossips on. Those that are not members
@@ -63,6 +68,9 @@ func (m *Membership) Peers(peers map[string]netip.Addr) { m.peers.Put(peers) }
 
 // State says what the others shall know of this node.
 func (m *Membership) State(own cluster.Member) { m.state.Put(own) }
+
+// Heard says what those who are heard on a segment say of themselves. They are alive, whatever gossip knows of them.
+func (m *Membership) Heard(states [][]byte) { m.heard.Put(states) }
 
 // Settled reports whether this node knows whom there is to know: it has met a peer, or has tried long enough.
 func (m *Membership) Settled() bool { return m.settled.Load() }
@@ -120,6 +128,7 @@ func (m *Membership) Run(ctx context.Context) error {
 
 	own := state{Node: m.cfg.Node, Epoch: m.epoch}
 	view := map[origin]state{}
+	var heard []state
 	var published *cluster.Members
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -152,6 +161,13 @@ func (m *Membership) Run(ctx context.Context) error {
 				continue
 			}
 			view[at] = s
+		case states := <-m.heard.C():
+			heard = decodeAll(states)
+			for _, s := range heard {
+				if at := (origin{s.Node, s.Epoch}); s.Node != m.cfg.Node && view[at].Seq < s.Seq {
+					view[at] = s
+				}
+			}
 		case name := <-m.delegate.gone:
 			maps.DeleteFunc(view, func(at origin, _ state) bool { return at.node == name && name != m.cfg.Node })
 		case <-resend.C:
@@ -165,7 +181,7 @@ func (m *Membership) Run(ctx context.Context) error {
 		case <-tick.C:
 			m.health.Store(int64(list.GetHealthScore()))
 		}
-		if now := members(list.Members(), view); published == nil || !reflect.DeepEqual(*published, now) {
+		if now := members(list.Members(), view, heard); published == nil || !reflect.DeepEqual(*published, now) {
 			published = &now
 			m.cfg.Publish(now)
 		}
@@ -178,11 +194,21 @@ type origin struct {
 	epoch uint64
 }
 
-func members(nodes []*memberlist.Node, view map[origin]state) cluster.Members {
+// members joins those whom gossip knows with those who are heard on a segment.
+func members(nodes []*memberlist.Node, view map[origin]state, heard []state) cluster.Members {
 	out := cluster.Members{Known: true, Alive: make(map[string]cluster.Member, len(nodes))}
 	for _, n := range nodes {
 		epoch, _ := epochOf(n.Meta)
 		out.Alive[n.Name] = view[origin{n.Name, epoch}].Member
+	}
+	newest := map[string]uint64{}
+	for _, s := range heard {
+		if known, listed := out.Alive[s.Node]; listed && !known.OnSegmentOnly || newest[s.Node] > s.Seq {
+			continue
+		}
+		newest[s.Node] = s.Seq
+		s.Member.OnSegmentOnly = true
+		out.Alive[s.Node] = s.Member
 	}
 	return out
 }
@@ -194,6 +220,9 @@ func (m *Membership) tell(own state) error {
 		return err
 	}
 	m.delegate.own.Store(&msg)
+	if m.cfg.Spread != nil {
+		m.cfg.Spread(msg)
+	}
 	m.delegate.queue.QueueBroadcast(broadcast(msg))
 	return nil
 }

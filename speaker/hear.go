@@ -1,0 +1,57 @@
+package main
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
+)
+
+// hear takes in what the segments say.
+func (s *speaker) hear(f heartbeat.Findings) {
+	s.findings.Store(&f)
+	var states [][]byte
+	for _, h := range f.Heard {
+		if len(h.State) > 0 {
+			states = append(states, h.State)
+		}
+	}
+	s.members.Heard(states)
+	s.poke.Ring()
+}
+
+func (s *speaker) found() heartbeat.Findings {
+	if f := s.findings.Load(); f != nil {
+		return *f
+	}
+	return heartbeat.Findings{}
+}
+
+// withSilent marks the links that are not heard on their segments.
+func withSilent(alive map[string]cluster.Member, silent []heartbeat.Peer) map[string]cluster.Member {
+	out := maps.Clone(alive)
+	for _, p := range silent {
+		m, known := out[p.Node]
+		i := slices.IndexFunc(m.Links, func(l cluster.Link) bool { return l.Name == p.Link && !l.Silent })
+		if !known || i < 0 {
+			continue
+		}
+		m.Links = slices.Clone(m.Links)
+		m.Links[i].Silent = true
+		out[p.Node] = m
+	}
+	return out
+}
+
+// withCut marks this node's own links on which nobody is heard any more.
+func withCut(links []cluster.Link, cut []string) []cluster.Link {
+	if len(cut) == 0 {
+		return links
+	}
+	links = slices.Clone(links)
+	for i := range links {
+		links[i].Silent = slices.Contains(cut, links[i].Name)
+	}
+	return links
+}
