@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/obs"
@@ -33,6 +34,7 @@ type options struct {
 	secret                      string
 	addr, debugAddr             string
 	logLevel, logFormat         string
+	notReadyDelay               time.Duration
 }
 
 func parse(args []string) (options, error) {
@@ -49,6 +51,8 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.secret, "gossip-secret", kube.GossipSecret, "Secret that the gossip key is made from; empty: gossip is not encrypted")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
+	f.DurationVar(&o.notReadyDelay, "node-not-ready-delay", time.Minute,
+		"how long a Node may be without the condition Ready before others are preferred to it; a kubelet that restarts takes less")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	if err := f.Parse(args); err != nil {

@@ -27,10 +27,11 @@ import (
 // speaker is the process: sources, one loop that decides, and one actuator. Atomics are where a goroutine publishes to
 // another; the fields below the line are the loop goroutine's alone.
 type speaker struct {
-	node string
-	port uint16
-	log  *slog.Logger
-	poke reconcile.Poke
+	node          string
+	port          uint16
+	log           *slog.Logger
+	poke          reconcile.Poke
+	notReadyDelay time.Duration // how long a Node may be without the condition Ready
 
 	services  *kube.Source[kube.Service]
 	nodes     *kube.Source[cluster.Node]
@@ -105,7 +106,10 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	}
 	again := s.takeStance()
 	started := time.Now()
-	view := s.view()
+	view, sooner := s.view()
+	if again == 0 || sooner > 0 && sooner < again {
+		again = sooner
+	}
 	if peers := addrsByNode(view.Nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
 		s.peers = peers
 		s.members.Peers(peers)
@@ -140,10 +144,10 @@ func (s *speaker) takeStance() time.Duration {
 	return again
 }
 
-// view collects one instant.
-func (s *speaker) view() announce.View {
+// view collects one instant, and says how soon it is another though nothing happens; 0 for never.
+func (s *speaker) view() (v announce.View, again time.Duration) {
 	s.parseConfig()
-	v := announce.View{Self: s.node, Config: s.config, Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{}}}
+	v = announce.View{Self: s.node, Config: s.config, Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{}}}
 	if alive := s.alive.Load(); alive != nil {
 		v.Alive.Alive = withSilent(alive.Alive, s.found().Silent)
 	}
@@ -151,6 +155,7 @@ func (s *speaker) view() announce.View {
 	for _, r := range s.nodes.Records() {
 		v.Nodes = append(v.Nodes, r.Value)
 	}
+	again = s.unready(v.Nodes, time.Now())
 	serving := map[cluster.Key][]string{}
 	for _, r := range s.slices.Records() {
 		serving[r.Value.Service] = append(serving[r.Value.Service], r.Value.Serving...)
@@ -165,7 +170,22 @@ func (s *speaker) view() announce.View {
 		}
 		v.Services = append(v.Services, service)
 	}
-	return v
+	return v, again
+}
+
+// unready works out which nodes have not been Ready for too long, and returns how soon there is another, or 0.
+func (s *speaker) unready(nodes []cluster.Node, now time.Time) (again time.Duration) {
+	for i := range nodes {
+		if nodes[i].NotReadySince == 0 {
+			continue
+		}
+		left := s.notReadyDelay - now.Sub(time.Unix(nodes[i].NotReadySince, 0))
+		nodes[i].NotReady = left <= 0
+		if left > 0 && (again == 0 || left < again) {
+			again = left
+		}
+	}
+	return again
 }
 
 // parseConfig parses the pools and advertisements when any of them has changed.

@@ -41,15 +41,16 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 	poke := reconcile.NewPoke()
 	registry := obs.NewRegistry()
 	s := &speaker{
-		node:     o.node,
-		port:     uint16(o.port),
-		poke:     poke,
-		log:      log,
-		plans:    reconcile.NewLatest[announce.L2Plan](),
-		changed:  reconcile.NewPoke(),
-		counters: &l2.Counters{},
-		events:   kube.NewRecorder(client, "bellwether-speaker", o.node),
-		status:   newStatusWriter(client, o.node, log),
+		node:          o.node,
+		port:          uint16(o.port),
+		poke:          poke,
+		notReadyDelay: o.notReadyDelay,
+		log:           log,
+		plans:         reconcile.NewLatest[announce.L2Plan](),
+		changed:       reconcile.NewPoke(),
+		counters:      &l2.Counters{},
+		events:        kube.NewRecorder(client, "bellwether-speaker", o.node),
+		status:        newStatusWriter(client, o.node, log),
 	}
 	s.heartbeat = heartbeat.New(heartbeat.Config{Node: o.node, Key: key, Log: log, Traffic: links.Received, Publish: s.hear})
 	s.members = membership.New(membership.Config{Node: o.node, Bind: o.bind, Port: s.port, Key: key, Log: log,

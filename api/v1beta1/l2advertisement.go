@@ -34,6 +34,14 @@ type L2AdvertisementSpec struct {
 	// +listType=atomic
 	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
 
+	// PreferredNodeSelectors prefer nodes: of those that may announce an address, the ones with the greatest sum of weights do.
+	// A preferred node that comes back takes its addresses back.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=atomic
+	PreferredNodeSelectors []PreferredNodeSelector `json:"preferredNodeSelectors,omitempty"`
+
 	// Interfaces restrict the network interfaces to announce on: exact names or globs such as eth* (the characters
 	// * ? and [...] have their shell meaning). Empty: the interfaces whose subnet holds the address, or all where none does.
 	//
@@ -44,6 +52,17 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:items:Pattern=`^[^/\s]+$`
 	// +listType=set
 	Interfaces []string `json:"interfaces,omitempty"`
+}
+
+// PreferredNodeSelector prefers the nodes that it selects.
+type PreferredNodeSelector struct {
+	// Weight is added for a node that Preference selects, from 1 to 100.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Weight int32 `json:"weight"`
+	// Preference selects nodes by label.
+	Preference metav1.LabelSelector `json:"preference"`
 }
 
 // L2AdvertisementStatus is what the controller says about an advertisement.

@@ -24,10 +24,17 @@ func Node(wire *corev1.Node) cluster.Node {
 		}
 	}
 	for _, c := range wire.Status.Conditions {
-		if c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue {
+		switch {
+		case c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue:
 			n.NetworkUnavailable = true
+		case c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue:
+			n.NotReadySince = c.LastTransitionTime.Unix()
 		}
 	}
+	if drain, annotated := wire.Annotations[AnnotationDrain]; annotated {
+		n.Draining = drain != "false"
+	}
+	n.OutOfService = slices.ContainsFunc(wire.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
 	_, n.Excluded = wire.Labels[corev1.LabelNodeExcludeBalancers]
 	return n
 }

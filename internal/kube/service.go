@@ -21,6 +21,9 @@ const (
 	AnnotationSharedAs      = "bellwether.dev/shared-as"
 )
 
+// AnnotationDrain on a Node asks that others own what it owns, where they can. Any value but "false" counts.
+const AnnotationDrain = "bellwether.dev/drain"
+
 // The conditions of a Service.
 const (
 	ConditionAllocated = "bellwether.dev/Allocated"

@@ -83,7 +83,7 @@ func (f *field) decide(group []use, plan *Plan) Verdict {
 		verdict.Reason = reason
 		return verdict
 	}
-	verdict.Owner = f.names[owner]
+	verdict.Owner, verdict.Despite = f.names[owner], class.misgivings[owner]
 	if owner != f.self {
 		verdict.Reason = NotOwner
 		plan.L2.Addrs[addr] = L2{Yield: true}
@@ -119,20 +119,23 @@ func (f *field) owner(c *class, addr netip.Addr, serving []string) (owner int, r
 	if len(c.candidates) == 0 {
 		return -1, NoCandidate
 	}
-	seed := addrHash(addr)
-	best, bestScore := -1, uint64(0)
-	for _, n := range c.candidates {
-		if serving != nil && !has(serving, f.names[n]) {
-			continue
+	seed, from := addrHash(addr), 0
+	for _, end := range c.ends {
+		best, bestScore := -1, uint64(0)
+		for _, n := range c.candidates[from:end] {
+			if serving != nil && !has(serving, f.names[n]) {
+				continue
+			}
+			if score := mix(f.hashes[n] ^ seed); best < 0 || score > bestScore {
+				best, bestScore = n, score
+			}
 		}
-		if score := mix(f.hashes[n] ^ seed); best < 0 || score > bestScore {
-			best, bestScore = n, score
+		if best >= 0 {
+			return best, ""
 		}
+		from = end
 	}
-	if best < 0 {
-		return -1, NoEndpoints
-	}
-	return best, ""
+	return -1, NoEndpoints
 }
 
 func (f *field) selfReason(c *class, serving []string) Reason {

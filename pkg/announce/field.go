@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"cmp"
 	"net/netip"
 	"path"
 	"slices"
@@ -30,7 +31,7 @@ type field struct {
 func newField(v View) *field {
 	f := &field{view: v, self: -1, poolIndex: map[string]int{}, classes: map[string]*class{}}
 	f.nodes = slices.Clone(v.Nodes)
-	slices.SortFunc(f.nodes, func(a, b cluster.Node) int { return compareStrings(a.Name, b.Name) })
+	slices.SortFunc(f.nodes, func(a, b cluster.Node) int { return cmp.Compare(a.Name, b.Name) })
 	for i, n := range f.nodes {
 		if n.Name == v.Self {
 			f.self = i
@@ -38,7 +39,7 @@ func newField(v View) *field {
 		member, alive := v.Alive.Alive[n.Name]
 		f.names = append(f.names, n.Name)
 		f.hashes = append(f.hashes, nameHash(n.Name))
-		f.standing = append(f.standing, standing(n, member, alive, v.Alive.Known))
+		f.standing = append(f.standing, standing(member, alive, v.Alive.Known))
 		f.assumed = append(f.assumed, !alive && !v.Alive.Known)
 		f.up = append(f.up, upLinks(member.Links))
 	}
@@ -58,18 +59,8 @@ func newField(v View) *field {
 	return f
 }
 
-func compareStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // standing says what rules a node out for every address.
-func standing(n cluster.Node, m cluster.Member, alive, known bool) Reason {
+func standing(m cluster.Member, alive, known bool) Reason {
 	switch {
 	case known && !alive:
 		return SpeakerDown
@@ -77,10 +68,6 @@ func standing(n cluster.Node, m cluster.Member, alive, known bool) Reason {
 		return SpeakerLeaving
 	case known && !m.Ready:
 		return SpeakerStarting
-	case n.Excluded:
-		return NodeExcluded
-	case n.NetworkUnavailable:
-		return NodeNetworkUnavailable
 	}
 	return Candidate
 }
@@ -120,8 +107,45 @@ func subnets(byNode [][]cluster.Link) []netip.Prefix {
 // class is what all addresses have in common that the same advertisements announce and the same subnets hold.
 type class struct {
 	standing   []Reason // by node
-	candidates []int    // nodes whose standing is Candidate, ascending
+	candidates []int    // nodes that may own, the best ranks first
+	ends       []int    // where each rank ends in candidates
+	misgivings []Reason // by node: what speaks against a candidate; "" for nothing
 	links      []string // this node's links to answer on, sorted
+}
+
+// rank says how gladly a node is taken as an owner: the lesser in the order of its fields. The election is among the candidates of
+// the least rank. A rank depends on the node alone, so losing another that is not the owner brings no new rivals in.
+type rank struct {
+	tier       int // of its links
+	misgiving  int // position in misgivings
+	preference int // the weights of what prefers it, taken from zero
+}
+
+func (r rank) compare(o rank) int {
+	return cmp.Or(cmp.Compare(r.tier, o.tier), cmp.Compare(r.misgiving, o.misgiving), cmp.Compare(r.preference, o.preference))
+}
+
+// misgivings are what speaks against a node without ruling it out, the least first: where no better candidate is left, it owns all
+// the same.
+func misgivings() []Reason {
+	return []Reason{"", NodeNotReady, NodeExcluded, NodeNetworkUnavailable, NodeDraining, NodeOutOfService, LinkSilent}
+}
+
+// misgiving is the worst that a Node object says of itself.
+func misgiving(n cluster.Node) Reason {
+	switch {
+	case n.OutOfService:
+		return NodeOutOfService
+	case n.Draining:
+		return NodeDraining
+	case n.NetworkUnavailable:
+		return NodeNetworkUnavailable
+	case n.Excluded:
+		return NodeExcluded
+	case n.NotReady:
+		return NodeNotReady
+	}
+	return ""
 }
 
 // classOf returns the class of an address, or nil where no advertisement announces it.
@@ -177,23 +201,25 @@ func (f *field) advertisement(i int) config.L2Advertisement {
 	return f.view.Config.L2[i]
 }
 
-// The tiers of a node's links for an address. A tier counts only where no node has a link of one before it: so a node is in a
-// tier whatever becomes of the others, and losing one that is not the owner cannot bring new rivals in.
+// The tiers of a node's links for an address. A node's links are those of its first tier that has any.
 const (
 	fits       = iota // an advertisement names the link, or its subnet holds the address
 	fitsSilent        // the same, and it is not heard on its segment
-	anyLink           // no advertisement names a link: the address is routed to the segment, and any link will do
-	anySilent
+	other             // no advertisement names a link: where the address is routed to the segment, any link will do
+	otherSilent
 	tiers
 )
 
-// newClass works out which nodes may own the addresses of a class, and on which links.
+// newClass works out which nodes may own the addresses of a class, how gladly, and on which links.
 func (f *field) newClass(advs []int, addr netip.Addr) *class {
-	c := &class{standing: make([]Reason, len(f.nodes))}
-	var members [tiers][]int
-	var own [tiers][]string
+	c := &class{standing: make([]Reason, len(f.nodes)), misgivings: make([]Reason, len(f.nodes))}
+	ranks := make([]rank, len(f.nodes))
 	for n := range f.nodes {
 		links, selected := f.linksFor(n, advs, addr)
+		tier := slices.IndexFunc(links[:], func(names []string) bool { return len(names) > 0 })
+		if f.assumed[n] {
+			tier = fits
+		}
 		switch {
 		case f.standing[n] != Candidate:
 			c.standing[n] = f.standing[n]
@@ -201,29 +227,42 @@ func (f *field) newClass(advs []int, addr netip.Addr) *class {
 		case !selected:
 			c.standing[n] = NodeNotSelected
 			continue
+		case tier < 0:
+			c.standing[n] = NoLink
+			continue
 		}
-		c.standing[n] = NoLink
-		if len(links[fitsSilent]) > 0 {
-			c.standing[n] = LinkSilent
+		c.misgivings[n] = misgiving(f.nodes[n])
+		if tier == fitsSilent || tier == otherSilent {
+			c.misgivings[n] = LinkSilent
 		}
-		for tier := range members {
-			if len(links[tier]) > 0 || f.assumed[n] {
-				members[tier] = append(members[tier], n)
-			}
-		}
+		ranks[n] = rank{tier: tier / 2, misgiving: slices.Index(misgivings(), c.misgivings[n]), preference: -f.preference(n, advs)}
+		c.candidates = append(c.candidates, n)
 		if n == f.self {
-			own = links
+			c.links = links[tier]
 		}
 	}
-	tier := fits
-	for tier < anySilent && len(members[tier]) == 0 {
-		tier++
-	}
-	c.candidates, c.links = members[tier], own[tier]
-	for _, n := range c.candidates {
-		c.standing[n] = Candidate
+	slices.SortStableFunc(c.candidates, func(a, b int) int { return ranks[a].compare(ranks[b]) })
+	for i, n := range c.candidates {
+		if i+1 == len(c.candidates) || ranks[n] != ranks[c.candidates[i+1]] {
+			c.ends = append(c.ends, i+1)
+		}
+		c.standing[n] = cmp.Or(c.misgivings[n], Candidate)
+		if ranks[n].tier > ranks[c.candidates[0]].tier {
+			c.standing[n] = NoLink
+		}
 	}
 	return c
+}
+
+// preference is the sum of the weights by which advertisements prefer a node.
+func (f *field) preference(n int, advs []int) int {
+	sum := 0
+	for _, a := range advs {
+		if adv := f.advertisement(a); adv.SelectsNode(f.nodes[n].Labels) {
+			sum += adv.Preference(f.nodes[n].Labels)
+		}
+	}
+	return sum
 }
 
 // linksFor returns a node's links for an address, by tier and sorted, and whether any advertisement selects the node.
@@ -239,7 +278,7 @@ func (f *field) linksFor(n int, advs []int, addr netip.Addr) (links [tiers][]str
 			switch {
 			case named(adv, l), len(adv.Interfaces) == 0 && l.Contains(addr):
 			case len(adv.Interfaces) == 0:
-				tier = anyLink
+				tier = other
 			default:
 				continue
 			}

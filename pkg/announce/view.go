@@ -44,18 +44,28 @@ const (
 	SpeakerStarting Reason = "SpeakerStarting"
 	// SpeakerLeaving: the speaker hands its addresses over before a planned stop.
 	SpeakerLeaving Reason = "SpeakerLeaving"
-	// NodeExcluded: the node carries the label node.kubernetes.io/exclude-from-external-load-balancers.
-	NodeExcluded Reason = "NodeExcluded"
-	// NodeNetworkUnavailable: the node has the condition NetworkUnavailable.
-	NodeNetworkUnavailable Reason = "NodeNetworkUnavailable"
 	// NodeNotSelected: no nodeSelector of the advertisements selects the node.
 	NodeNotSelected Reason = "NodeNotSelected"
 	// NoLink: the node has no link that is up, that the advertisement names, and whose subnet fits the address.
 	NoLink Reason = "NoLink"
-	// LinkSilent: the node's links that fit the address are up, as it says, but not heard on their segments, and others' are.
-	LinkSilent Reason = "LinkSilent"
 	// NoLocalEndpoint: externalTrafficPolicy is Local and the node has no serving endpoint.
 	NoLocalEndpoint Reason = "NoLocalEndpoint"
+)
+
+// What speaks against a node: it owns an address only where there is no better candidate.
+const (
+	// NodeNotReady: the node has not had the condition Ready for a while.
+	NodeNotReady Reason = "NodeNotReady"
+	// NodeExcluded: the node carries the label node.kubernetes.io/exclude-from-external-load-balancers.
+	NodeExcluded Reason = "NodeExcluded"
+	// NodeNetworkUnavailable: the node has the condition NetworkUnavailable.
+	NodeNetworkUnavailable Reason = "NodeNetworkUnavailable"
+	// NodeDraining: the node carries the annotation bellwether.dev/drain.
+	NodeDraining Reason = "NodeDraining"
+	// NodeOutOfService: the node carries the taint node.kubernetes.io/out-of-service.
+	NodeOutOfService Reason = "NodeOutOfService"
+	// LinkSilent: the node's links that fit the address are up, as it says, but not heard on their segments.
+	LinkSilent Reason = "LinkSilent"
 )
 
 // Verdict is the decision about one address of one Service, as this node sees it.
@@ -63,6 +73,8 @@ type Verdict struct {
 	Addr   netip.Addr `json:"addr"`
 	Reason Reason     `json:"reason"`
 	Owner  string     `json:"owner,omitempty"` // the node that owns the address; "" where none does
+	// Despite is what speaks against the owner, where no better candidate is left.
+	Despite Reason `json:"despite,omitempty"`
 	// Self says how this node stands: Candidate, or what rules it out.
 	Self Reason `json:"self,omitempty"`
 }

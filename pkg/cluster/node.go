@@ -8,6 +8,14 @@ type Node struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	Addrs  []netip.Addr      `json:"addrs,omitempty"` // InternalIP addresses, in the order of the Node's status
 
+	// NotReadySince is since when the Node has not had the condition Ready, in seconds since the epoch; zero where it has it.
+	NotReadySince int64 `json:"notReadySince,omitempty"`
+	// NotReady is true when that is long ago. Whoever has a clock works it out.
+	NotReady bool `json:"notReady,omitempty"`
+	// Draining is true when the Node carries the annotation bellwether.dev/drain, with any value but "false".
+	Draining bool `json:"draining,omitempty"`
+	// OutOfService is true when the Node carries the taint node.kubernetes.io/out-of-service.
+	OutOfService bool `json:"outOfService,omitempty"`
 	// NetworkUnavailable mirrors the Node condition of that name.
 	NetworkUnavailable bool `json:"networkUnavailable,omitempty"`
 	// Excluded is true when the Node carries node.kubernetes.io/exclude-from-external-load-balancers.

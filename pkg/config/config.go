@@ -81,7 +81,14 @@ type L2Advertisement struct {
 	PoolSelectors    []labels.Selector
 	ServiceSelectors []labels.Selector // empty: all
 	NodeSelectors    []labels.Selector // empty: all
-	Interfaces       []string          // exact names or globs; empty: no restriction
+	Preferences      []Preference
+	Interfaces       []string // exact names or globs; empty: no restriction
+}
+
+// Preference prefers the nodes that it selects.
+type Preference struct {
+	Weight int // 1 to 100
+	Nodes  labels.Selector
 }
 
 // PoolOf returns the pool that covers an address. Pools never overlap: the elder one covers.
@@ -161,6 +168,17 @@ func (a L2Advertisement) SelectsService(serviceLabels map[string]string) bool {
 // SelectsNode reports whether a node with these labels may announce.
 func (a L2Advertisement) SelectsNode(nodeLabels map[string]string) bool {
 	return len(a.NodeSelectors) == 0 || matchesAny(a.NodeSelectors, nodeLabels)
+}
+
+// Preference returns the sum of the weights by which a node with these labels is preferred.
+func (a L2Advertisement) Preference(nodeLabels map[string]string) int {
+	sum := 0
+	for _, p := range a.Preferences {
+		if p.Nodes.Matches(labels.Set(nodeLabels)) {
+			sum += p.Weight
+		}
+	}
+	return sum
 }
 
 func matchesAny(selectors []labels.Selector, set map[string]string) bool {

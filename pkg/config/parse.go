@@ -221,6 +221,10 @@ func (p *parser) l2(wire v1beta1.L2Advertisement) {
 		NodeSelectors:    p.selectors(KindL2Advertisement, name, "nodeSelectors", spec.NodeSelectors),
 		Interfaces:       spec.Interfaces,
 	}
+	for i, wire := range spec.PreferredNodeSelectors {
+		nodes := p.selectors(KindL2Advertisement, name, fmt.Sprintf("preferredNodeSelectors[%d].preference", i), []metav1.LabelSelector{wire.Preference})
+		a.Preferences = append(a.Preferences, Preference{Weight: int(wire.Weight), Nodes: nodes[0]})
+	}
 	for _, pool := range a.Pools {
 		if _, found := p.config.Pool(pool); !found {
 			p.problem(KindL2Advertisement, name, ReasonUnknownPool, "ipAddressPools names %q, but there is no IPAddressPool of that name: create it or correct the name%s", pool, p.didYouMean())

@@ -4,9 +4,9 @@
 //
 // Speakers speak Ethernet to each other, EtherType 0x88b5 (IEEE 802 Local Experimental, RFC 9542), on every link. Each says hello
 // to all once a second, and less often where there are more than a hundred. On each segment all stand in a ring, by a hash of
-// their names, and each watches the one before and the one after it: who has not been heard for 50 ms is asked, and who has not
-// been heard for 150 ms and three questions is accused, to all, in a hello out of turn. So whatever the number of nodes, a node sends
-// and receives about 40 frames a second for watching; what grows is the hellos, one a second for every node, up to a hundred a
+// their names, and each watches the one before and the one after it: who has not been heard for 200 ms is asked, and who has
+// left four questions unanswered, 25 ms apart, is accused, to all, in a hello out of turn. So whatever the number of nodes, a node
+// sends and receives about 13 frames a second for watching; what grows is the hellos, one a second for every node, up to a hundred a
 // second. An accusation ends when the accused is heard; an accused that lives and hears of it says so at once.
 //
 // Who hears nobody suspects itself first: it calls the roll, and unless somebody answers, or other frames come in on the link, it

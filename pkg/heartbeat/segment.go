@@ -13,9 +13,9 @@ import (
 
 // Timings are the delays of watching. The zero value of each means its default.
 type Timings struct {
-	// Ask is how long a watched peer may be silent before it is asked, Again the time between questions, and Accuse how
-	// long it may be silent at all. Defaults: 50 ms, 25 ms, 150 ms.
-	Ask, Again, Accuse time.Duration
+	// Ask is how long a watched peer may be silent before it is asked, and Again how long it has to answer each question.
+	// Defaults: 200 ms, 25 ms.
+	Ask, Again time.Duration
 	// RollCall is how long all others have to answer before a node takes its own link for cut. Default: 25 ms.
 	RollCall time.Duration
 	// Hello is the time between hellos, where there are up to a hundred peers. Default: 1 s.
@@ -23,9 +23,8 @@ type Timings struct {
 }
 
 func (t Timings) withDefaults() Timings {
-	t.Ask = cmp.Or(t.Ask, 50*time.Millisecond)
+	t.Ask = cmp.Or(t.Ask, 200*time.Millisecond)
 	t.Again = cmp.Or(t.Again, 25*time.Millisecond)
-	t.Accuse = cmp.Or(t.Accuse, 150*time.Millisecond)
 	t.RollCall = cmp.Or(t.RollCall, 25*time.Millisecond)
 	t.Hello = cmp.Or(t.Hello, time.Second)
 	return t
@@ -38,9 +37,8 @@ const (
 	perPeer = 10 * time.Millisecond
 	// peersMax bounds what is remembered.
 	peersMax = 4096
-	// freshFor is how long an accusation is said to be fresh, and at least as long it is since the accused can have been
-	// heard by anybody.
-	freshFor = 100 * time.Millisecond
+	// freshFor is how long an accusation is said to be fresh. Who is accused has not answered for longer than that.
+	freshFor = 90 * time.Millisecond
 )
 
 // segment is what one link hears of the others on its segment. It does no I/O and reads no clock.
@@ -84,8 +82,9 @@ type peer struct {
 	challenge    uint64 // the number that a run which is not believed yet must repeat
 	challengedAt time.Time
 
-	asked int       // questions since it was heard, or since it is watched
-	askAt time.Time // the next one, where it is watched
+	asked       int       // questions since it was heard, or since it is watched
+	missedSince time.Time // the first of them
+	askAt       time.Time // the next one, where it is watched
 }
 
 func (s *segment) there(p *peer) bool { return p.epoch != 0 && !p.silent }
@@ -229,14 +228,22 @@ func (s *segment) tick(now time.Time) {
 		return
 	}
 	var lost []*peer
+	early := s.early(now)
 	for _, p := range s.watched {
 		switch {
-		case now.Before(p.askAt):
-		case now.Sub(p.heard) >= s.timings.Accuse && p.asked >= questions:
+		case now.Before(p.askAt) && !(early && p.asked == 0 && p.askAt.Sub(now) < s.timings.Again):
+		case p.asked >= questions:
 			lost = append(lost, p)
 			p.askAt = now.Add(s.timings.Again)
 		default:
 			s.ask(p, now)
+		}
+	}
+	if slices.ContainsFunc(s.watched, func(p *peer) bool { return p.asked == 2 }) {
+		for _, p := range s.watched { // whether another answers says whose link it is that fails
+			if p.asked == 0 {
+				s.ask(p, now)
+			}
 		}
 	}
 	if len(lost) > 0 {
@@ -247,13 +254,19 @@ func (s *segment) tick(now time.Time) {
 	}
 }
 
+// early reports whether somebody is to be asked for the first time now: then the other is, too, if it is to be soon, as every
+// time that this node wakes up costs.
+func (s *segment) early(now time.Time) bool {
+	return slices.ContainsFunc(s.watched, func(p *peer) bool { return p.asked == 0 && !now.Before(p.askAt) })
+}
+
 func (s *segment) ask(p *peer, now time.Time) {
 	s.say(&message{kind: ping}, p.mac)
+	if p.asked == 0 {
+		p.missedSince = now
+	}
 	p.asked++
 	p.askAt = now.Add(s.timings.Again)
-	if last := p.heard.Add(s.timings.Accuse); p.asked == questions && last.After(p.askAt) {
-		p.askAt = last
-	}
 	if p.asked == 2 { // it may be serious
 		s.trafficAt = s.traffic()
 	}
@@ -263,8 +276,7 @@ func (s *segment) ask(p *peer, now time.Time) {
 func (s *segment) judge(lost []*peer, now time.Time) {
 	alone := true
 	for _, p := range s.peers {
-		// Whoever is watched and there was heard since it was last asked.
-		if s.there(p) && now.Sub(p.heard) < s.timings.Ask+s.timings.Again/2 {
+		if s.there(p) && p.heard.After(lost[0].missedSince) {
 			alone = false
 		}
 	}

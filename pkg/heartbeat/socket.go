@@ -70,6 +70,9 @@ func (p *packetPort) Read(buf []byte, until time.Time) (n int, err error) {
 		return 0, err
 	}
 	if errors.Is(readErr, unix.EAGAIN) {
+		if !until.After(time.Now()) { // a deadline of zero would be none
+			return 0, os.ErrDeadlineExceeded
+		}
 		if err := p.conn.SetReadDeadline(until); err != nil {
 			return 0, err
 		}

@@ -88,7 +88,8 @@ func (m *Membership) Leave(ctx context.Context) {
 	}
 }
 
-// settings is a profile for one Ethernet segment or a few: a dead member is noticed by its peers in about half a second.
+// settings is a profile for one Ethernet segment or a few: a dead member is noticed by its peers in two or three seconds. What must
+// be noticed sooner is the heartbeat's to notice; a probe costs more than all that the heartbeat says in its time.
 func (m *Membership) settings() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name = m.cfg.Node
@@ -96,13 +97,14 @@ func (m *Membership) settings() *memberlist.Config {
 	c.AdvertiseAddr, c.AdvertisePort = m.cfg.Bind.String(), int(m.cfg.Port)
 	c.SecretKey = m.cfg.Key
 	c.Delegate, c.Events = m.delegate, m.delegate
-	c.ProbeInterval, c.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
+	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
-	c.GossipInterval = 50 * time.Millisecond
+	c.GossipInterval = 250 * time.Millisecond
 	c.GossipToTheDeadTime = 10 * time.Second
 	c.PushPullInterval = 10 * time.Second
 	c.TCPTimeout = time.Second
 	c.DeadNodeReclaimTime = time.Millisecond // a node may come back with another address
+	c.EnableCompression = false              // our states are, and compressing every probe costs more than all the rest
 	c.LogOutput = logWriter{m.cfg.Log}
 	return c
 }
