@@ -27,7 +27,7 @@ func (s *speaker) explain(view announce.View, plan announce.Plan) {
 	if old == nil {
 		old = &announce.Plan{}
 	}
-	owned, moved := 0, 0
+	owned, moved, despite := 0, 0, map[announce.Reason]int{}
 	for key, verdicts := range plan.Why {
 		for _, v := range verdicts {
 			if v.Reason == announce.Announced {
@@ -38,12 +38,18 @@ func (s *speaker) explain(view announce.View, plan announce.Plan) {
 			if i >= 0 {
 				was = old.Why[key][i]
 			}
+			if v.Reason == announce.Announced && v.Despite != "" && v.Despite != was.Despite {
+				despite[v.Despite]++
+			}
 			if was.Owner != v.Owner || was.Reason != v.Reason {
 				moved++
 				s.metrics.verdict(was, v)
 				s.log.Debug("decided", "service", key, "address", v.Addr, "reason", v.Reason, "owner", v.Owner, "self", v.Self)
 			}
 		}
+	}
+	for reason, n := range despite {
+		s.log.Warn("no better candidate is left, so this node announces although something speaks against it", "reason", reason, "addresses", n)
 	}
 	if moved > 0 {
 		s.log.Info("decided", "changed", moved, "owned", owned, "members", len(view.Alive.Alive))
@@ -147,11 +153,24 @@ func (s *speaker) tell(before, now map[netip.Addr]l2.State) {
 		for _, a := range service.Held {
 			if _, is := gained[a]; is && told < eventsAtOnce {
 				told++
-				s.events.Service(service.Key, types.UID(service.UID), corev1.EventTypeNormal, "nodeAssigned",
-					fmt.Sprintf("announcing %s from node %q with protocol %q", a, s.node, "layer2"))
+				kind, text := s.assigned(service.Key, a)
+				s.events.Service(service.Key, types.UID(service.UID), kind, "nodeAssigned", text)
 			}
 		}
 	}
+}
+
+// assigned is the event of an address that this node announces now.
+func (s *speaker) assigned(service cluster.Key, a netip.Addr) (kind, text string) {
+	text = fmt.Sprintf("announcing %s from node %q with protocol %q", a, s.node, "layer2")
+	if plan := s.planned.Load(); plan != nil {
+		for _, v := range plan.Why[service] {
+			if v.Addr == a && v.Despite != "" {
+				return corev1.EventTypeWarning, text + fmt.Sprintf(", although something speaks against it (%s): no better candidate is left", v.Despite)
+			}
+		}
+	}
+	return corev1.EventTypeNormal, text
 }
 
 // speakerStatus says what the Speaker object shall say.

@@ -20,6 +20,11 @@ func link(name string, up bool, prefixes ...string) cluster.Link {
 	return l
 }
 
+func silentLink(l cluster.Link) cluster.Link {
+	l.Silent = true
+	return l
+}
+
 func ready(links ...cluster.Link) cluster.Member { return cluster.Member{Ready: true, Links: links} }
 
 // settled is a stance that has told m long ago.
@@ -51,6 +56,8 @@ func TestGainsAreBelievedLateAndLossesAtOnce(t *testing.T) {
 		{"a link gets another address and stays up", ready(eth0), ready(link("eth0", true, "192.0.2.1/24", "203.0.113.1/24")),
 			ready(eth0), ready(link("eth0", true, "192.0.2.1/24", "203.0.113.1/24"))},
 		{"a link loses an address", ready(link("eth0", true, "192.0.2.1/24", "203.0.113.1/24")), ready(eth0), ready(eth0), ready(eth0)},
+		{"a link is heard again", ready(silentLink(eth0)), ready(eth0), ready(silentLink(eth0)), ready(eth0)},
+		{"a link is not heard any more", ready(eth0), ready(silentLink(eth0)), ready(silentLink(eth0)), ready(silentLink(eth0))},
 		{"a link is made anew under its name", ready(eth0), ready(cluster.Link{Name: "eth0", Index: 9, Up: true}),
 			ready(cluster.Link{Name: "eth0", Index: 9}), ready(cluster.Link{Name: "eth0", Index: 9, Up: true})},
 	} {

@@ -36,6 +36,44 @@ func TestNode(t *testing.T) {
 	}
 }
 
+func TestWhatSpeaksAgainstANode(t *testing.T) {
+	at := metav1.Unix(1000, 0)
+	for _, c := range []struct {
+		name   string
+		change func(*corev1.Node)
+		want   cluster.Node
+	}{
+		{"nothing", func(*corev1.Node) {}, cluster.Node{}},
+		{"it is Ready", func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: at}}
+		}, cluster.Node{}},
+		{"it is not Ready", func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse, LastTransitionTime: at}}
+		}, cluster.Node{NotReadySince: 1000}},
+		{"nobody knows whether it is Ready", func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: at}}
+		}, cluster.Node{NotReadySince: 1000}},
+		{"it drains", func(n *corev1.Node) { n.Annotations = map[string]string{AnnotationDrain: "true"} }, cluster.Node{Draining: true}},
+		{"it drains, said without a value", func(n *corev1.Node) { n.Annotations = map[string]string{AnnotationDrain: ""} }, cluster.Node{Draining: true}},
+		{"it does not drain", func(n *corev1.Node) { n.Annotations = map[string]string{AnnotationDrain: "false"} }, cluster.Node{}},
+		{"it is out of service", func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{{Key: "other"}, {Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute}}
+		}, cluster.Node{OutOfService: true}},
+		{"a cordon is nothing", func(n *corev1.Node) {
+			n.Spec.Unschedulable = true
+			n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable}}
+		}, cluster.Node{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			wire := &corev1.Node{}
+			c.change(wire)
+			if diff := cmp.Diff(c.want, Node(wire)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestWhichEndpointsServe(t *testing.T) {
 	yes, no := new(true), new(false)
 	for _, c := range []struct {

@@ -49,13 +49,14 @@ func randomView(seed uint64) (View, *rand.Rand) {
 
 func addNode(v *View, rng *rand.Rand, name string) {
 	v.Nodes = append(v.Nodes, cluster.Node{Name: name, Labels: map[string]string{"rack": pick(rng, "1", "2")},
-		Excluded: rng.IntN(8) == 0, NetworkUnavailable: rng.IntN(12) == 0})
+		Excluded: rng.IntN(8) == 0, NetworkUnavailable: rng.IntN(12) == 0, NotReady: rng.IntN(8) == 0,
+		Draining: rng.IntN(8) == 0, OutOfService: rng.IntN(12) == 0})
 	if rng.IntN(8) == 0 {
 		return
 	}
 	member := cluster.Member{Ready: rng.IntN(8) > 0, Leaving: rng.IntN(10) == 0}
 	for i := range rng.IntN(3) {
-		member.Links = append(member.Links, cluster.Link{Name: fmt.Sprintf("eth%d", i), Index: i + 2, Up: rng.IntN(5) > 0,
+		member.Links = append(member.Links, cluster.Link{Name: fmt.Sprintf("eth%d", i), Index: i + 2, Up: rng.IntN(5) > 0, Silent: rng.IntN(5) == 0,
 			Prefixes: []netip.Prefix{netip.MustParsePrefix(pick(rng, "198.18.0.9/24", "198.18.1.9/24", "192.0.2.9/24", "2001:db8:1::9/64"))}})
 	}
 	v.Alive.Alive[name] = member
@@ -72,6 +73,10 @@ func randomAdvertisement(rng *rand.Rand, i int) v1beta1.L2Advertisement {
 	adv.Spec.NodeSelectors = selector("rack", "1", "2")
 	adv.Spec.ServiceSelectors = selector("tier", "1", "2")
 	adv.Spec.IPAddressPoolSelectors = selector("p", "0", "1")
+	for range rng.IntN(3) {
+		adv.Spec.PreferredNodeSelectors = append(adv.Spec.PreferredNodeSelectors, v1beta1.PreferredNodeSelector{Weight: 1 + rng.Int32N(3),
+			Preference: metav1.LabelSelector{MatchLabels: map[string]string{"rack": pick(rng, "1", "2")}}})
+	}
 	if rng.IntN(3) == 0 {
 		adv.Spec.Interfaces = []string{pick(rng, "eth0", "eth1", "eth*", "bond0")}
 	}
