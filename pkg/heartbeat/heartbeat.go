@@ -194,7 +194,7 @@ const flood = 64
 // speak goes on until ctx ends or the port fails.
 func (s *station) speak(ctx context.Context, port Port) error {
 	var sendErr error
-	seg := s.segment(port, &sendErr)
+	seg := s.segment(port, func(err error) { sendErr = err })
 	var buf [frameMax]byte
 	for taken := 0; ctx.Err() == nil; {
 		now := time.Now()
@@ -229,14 +229,14 @@ func (s *station) speak(ctx context.Context, port Port) error {
 	return nil
 }
 
-// segment makes the state machine of a new run on the link. Its errors of sending go to failed, but for those that pass.
-func (s *station) segment(port Port, failed *error) *segment {
+// segment makes the state machine of a new run on the link. Errors of sending go to failed, but for those that pass.
+func (s *station) segment(port Port, failed func(error)) *segment {
 	return &segment{
 		self: Peer{Node: s.h.cfg.Node, Link: s.link.Name}, mac: s.link.MAC, epoch: rand.Uint64() | 1, timings: s.h.cfg.Timings,
 		codec: newCodec(s.h.cfg.Key), rng: rand.New(rand.NewPCG(rand.Uint64(), 0)), peers: map[Peer]*peer{}, changed: true,
 		send: func(frame []byte) {
 			if err := port.Send(frame); err != nil && !passing(err) {
-				*failed = err
+				failed(err)
 			}
 			s.h.counters.Sent.Add(1)
 		},

@@ -153,3 +153,40 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestWhoIsHeardOnASegmentIsAlive: b never meets a by gossip, and hears of it all the same.
+func TestWhoIsHeardOnASegmentIsAlive(t *testing.T) {
+	spread := make(chan []byte, 100)
+	a := New(Config{Node: "a", Bind: netip.MustParseAddr("127.0.7.11"), Port: 17948, Log: quiet(), Publish: func(cluster.Members) {},
+		Spread: func(state []byte) { spread <- state }})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- a.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	b := start(t, "b", "127.0.7.12", nil)
+	a.State(cluster.Member{Ready: true})
+	first := <-spread
+	a.State(cluster.Member{Ready: true, Leaving: true})
+	second := <-spread
+	for _, c := range []struct {
+		says   string
+		states [][]byte
+		ok     func(cluster.Members) bool
+	}{
+		{"nobody is heard", nil, func(m cluster.Members) bool { return len(m.Alive) == 1 }},
+		{"a is heard", [][]byte{first}, func(m cluster.Members) bool {
+			return m.Alive["a"].Ready && m.Alive["a"].OnSegmentOnly && !m.Alive["a"].Leaving
+		}},
+		{"a has told one segment later than the other", [][]byte{second, first, []byte("noise")}, func(m cluster.Members) bool { return m.Alive["a"].Leaving }},
+		{"a is not heard any more", nil, func(m cluster.Members) bool { return len(m.Alive) == 1 }},
+		{"a is heard again", [][]byte{second}, func(m cluster.Members) bool { return m.Alive["a"].OnSegmentOnly }},
+	} {
+		b.Heard(c.states)
+		b.until(t, c.says, c.ok)
+	}
+	b.Peers(map[string]netip.Addr{"a": netip.MustParseAddr("127.0.7.11")})
+	b.until(t, "gossip has met a", func(m cluster.Members) bool { return m.Alive["a"].Leaving && !m.Alive["a"].OnSegmentOnly })
+}
