@@ -10,23 +10,34 @@ import (
 )
 
 // seizure remembers who owned which address, so that one whose owner is heard no more is asked for on the segment before it is
-// taken over. An owner that is alive hands its address over, and needs not be asked.
+// taken over. An owner that is alive hands its address over, and needs not be asked. Where nobody is known to have owned an address,
+// somebody may all the same who is not heard.
 type seizure struct {
-	owners map[netip.Addr]string // by the last plan
+	owners map[netip.Addr]string // by the last plan; "" where it had none
 	from   map[netip.Addr]string // being taken over from these, and not announced yet
+	met    map[string]struct{}   // nodes whose speakers have ever been heard
 }
 
+// nobody stands for the owner of an address that no plan has named.
+const nobody = "nobody that is known"
+
 // mark says in a plan what is to be asked for. It changes the plan's own map.
-func (s *seizure) mark(self string, plan announce.Plan, alive map[string]cluster.Member, have l2.Have) {
+func (s *seizure) mark(self string, plan announce.Plan, view announce.View, have l2.Have) {
+	silent, missing := s.unheard(view)
 	owners, from := make(map[netip.Addr]string, len(s.owners)), map[netip.Addr]string{}
 	for _, verdicts := range plan.Why {
 		for _, v := range verdicts {
 			owners[v.Addr] = v.Owner
-			before := s.owners[v.Addr]
+			before, known := s.owners[v.Addr]
+			// Of an address that there was before, an owner may have been missed while this speaker started, or was alone. A
+			// new one is another's only if that has just fallen silent.
+			if before == "" && (silent || known && missing) {
+				before = nobody
+			}
 			if last, going := s.from[v.Addr]; going && len(have.Addrs[v.Addr].Links) == 0 {
 				before = last
 			}
-			if v.Owner == self && before != "" && before != self && !handsOver(alive, before) {
+			if v.Owner == self && before != "" && before != self && !handsOver(view.Alive.Alive, before) && (before != nobody || silent || missing) {
 				from[v.Addr] = before
 			}
 		}
@@ -38,6 +49,24 @@ func (s *seizure) mark(self string, plan announce.Plan, alive map[string]cluster
 		}
 	}
 	s.owners, s.from = owners, from
+}
+
+// unheard reports whether a speaker is silent that was heard before, and whether there is any node without one that is heard.
+func (s *seizure) unheard(view announce.View) (silent, missing bool) {
+	if s.met == nil {
+		s.met = map[string]struct{}{}
+	}
+	for _, n := range view.Nodes {
+		if n.Name == view.Self || handsOver(view.Alive.Alive, n.Name) {
+			s.met[n.Name] = struct{}{}
+			continue
+		}
+		missing = true
+		if _, met := s.met[n.Name]; met {
+			silent = true
+		}
+	}
+	return silent, missing
 }
 
 // handsOver reports whether a node's speaker gives up what is not its own any more: it is heard, on all its links too, and has said

@@ -23,7 +23,7 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 		ask   bool
 	}
 	for name, steps := range map[string][]step{
-		"a speaker that starts hears of its gains in time": {{"owns it", "me", "me", l2.Have{}, false}},
+		"a speaker that starts hears of its gains in time": {{"owns it", "me", "me other third", l2.Have{}, false}},
 		"an owner that is heard no more": {
 			{"another owns it", "other", "me other", l2.Have{}, false},
 			{"it falls silent", "me", "me", l2.Have{}, true},
@@ -56,9 +56,21 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 			{"it falls silent", "third", "me third", l2.Have{}, false},
 			{"the next does too", "me", "me", l2.Have{}, true},
 		},
-		"an address that nobody owned": {
-			{"there is no owner", "", "me", l2.Have{}, false},
-			{"now it is ours", "me", "me", l2.Have{}, false},
+		"an address that nobody owned, and all are heard": {
+			{"there is no owner", "", "me other third", l2.Have{}, false},
+			{"now it is ours", "me", "me other third", l2.Have{}, false},
+		},
+		"an address that nobody owned, and somebody is not heard": {
+			{"there is no owner", "", "me other", l2.Have{}, false},
+			{"now it is ours", "me", "me other", l2.Have{}, true},
+			{"somebody answers", "me", "me other", l2.Have{}, true},
+			{"all are heard, and whoever has it yields", "me", "me other third", l2.Have{}, false},
+		},
+		"a new address, and a node that never had a speaker": {{"it is ours", "me", "me other", l2.Have{}, false}},
+		"a new address, and a speaker that fell silent": {
+			{"all are heard", "-", "me other third", l2.Have{}, false},
+			{"it is ours", "me", "me other", l2.Have{}, true},
+			{"nobody answers", "me", "me other", announced, false},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,13 +78,18 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 			for _, st := range steps {
 				plan := announce.Plan{L2: announce.L2Plan{Addrs: map[netip.Addr]announce.L2{a: {Links: []string{"eth0"}, Yield: st.owner != "me"}}},
 					Why: map[cluster.Key][]announce.Verdict{{Name: "web"}: {{Addr: a, Owner: st.owner}}}}
+				if st.owner == "-" { // there is no such Service yet
+					plan = announce.Plan{}
+				}
 				alive := map[string]cluster.Member{}
+				view := announce.View{Self: "me", Alive: cluster.Members{Known: true, Alive: alive}}
 				for _, n := range []string{"me", "other", "third"} {
+					view.Nodes = append(view.Nodes, cluster.Node{Name: n})
 					if heard := strings.Fields(st.alive); slices.Contains(heard, n) || slices.Contains(heard, n+"?") {
 						alive[n] = cluster.Member{Ready: slices.Contains(heard, n)}
 					}
 				}
-				s.mark("me", plan, alive, st.have)
+				s.mark("me", plan, view, st.have)
 				if got := plan.L2.Addrs[a].Ask; got != st.ask {
 					t.Errorf("%s: asked for first: %t, want %t", st.says, got, st.ask)
 				}

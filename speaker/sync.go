@@ -115,7 +115,7 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 		s.members.Peers(peers)
 	}
 	plan := announce.Decide(view)
-	s.seizure.mark(s.node, plan, view.Alive.Alive, s.l2.Have())
+	s.seizure.mark(s.node, plan, view, s.l2.Have())
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	s.explain(view, plan)
 	s.seen.Store(&view)

@@ -122,6 +122,18 @@ func TestTakingOver(t *testing.T) {
 					t.Errorf("asked %d times", n)
 				}
 			},
+			"of two that ask at once, one has it": func(t *testing.T, s *speaker, seg *lan) {
+				other := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+				s.set(t, take(link0, a))
+				other.set(t, take(right, a))
+				time.Sleep(time.Second)
+				if got := seg.ask(t, a, synctest.Wait); len(got) != 1 {
+					t.Errorf("answered by %v", got)
+				}
+				if len(s.Have().Addrs[a].Links)+len(other.Have().Addrs[a].Links) != 1 {
+					t.Errorf("one has %+v, the other %+v", s.Have(), other.Have())
+				}
+			},
 			"of many goes on while some are held": func(t *testing.T, s *speaker, seg *lan) {
 				owner := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
 				owner.set(t, planOf(right, false, a))

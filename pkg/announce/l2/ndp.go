@@ -72,6 +72,9 @@ func (o *owned) answerNDP(frame, out []byte) (reply []byte, h heard) {
 	}
 	// RFC 4861 7.2.3: "If the Source Address is the unspecified address" there is nothing to learn and, 7.2.4, the answer
 	// goes to all nodes. A solicitation from the very address that it solicits asks nothing.
+	if n.src.IsUnspecified() {
+		o.rival(&h, target, sender)
+	}
 	e, ok := o.answered(target)
 	if n.src == target || !ok {
 		return nil, h

@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -65,6 +66,14 @@ func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
 		return
 	}
 	h.claims, h.claimed, h.by = e, addr, mac
+}
+
+// rival notes that another station asks for an address that this one asks for too, each to have it. RFC 5227 2.1.1 counts that as a
+// conflict for both, as RFC 4862 5.4.3 does; here the station with the lower address goes on, so that one of two does.
+func (o *owned) rival(h *heard, addr netip.Addr, mac cluster.MAC) {
+	if e, ok := o.addrs[addr]; ok && e.mode.Load() == asking && bytes.Compare(mac[:], o.mac[:]) < 0 {
+		o.claim(h, addr, mac)
+	}
 }
 
 // station reports whether a MAC can be a single station's: not a group address and not zero.
