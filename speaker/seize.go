@@ -3,6 +3,7 @@ package main
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
@@ -10,25 +11,30 @@ import (
 )
 
 // seizure remembers who owned which address, so that one whose owner is heard no more is asked for on the segment before it is
-// taken over. An owner that is alive hands its address over, and needs not be asked. Where nobody is known to have owned an address,
-// somebody may all the same who is not heard.
+// taken over. An owner that is alive hands its address over: it needs not be asked, but given time. Where nobody is known to have
+// owned an address, somebody may all the same who is not heard.
 type seizure struct {
-	owners map[netip.Addr]string // by the last plan; "" where it had none
-	from   map[netip.Addr]string // being taken over from these, and not announced yet
-	met    map[string]struct{}   // nodes whose speakers have ever been heard
+	owners map[netip.Addr]string    // by the last plan; "" where it had none
+	from   map[netip.Addr]string    // being taken over from these, and not announced yet
+	gains  map[netip.Addr]time.Time // to be taken over from living owners, since when
+	met    map[string]struct{}      // nodes whose speakers have ever been heard
 }
 
 // nobody stands for the owner of an address that no plan has named.
 const nobody = "nobody that is known"
 
-// mark says in a plan what is to be asked for. It changes the plan's own map.
-func (s *seizure) mark(self string, plan announce.Plan, view announce.View, have l2.Have) {
+// mark says in a plan what is to be asked for first, and what is to be taken a little later, as its owner is alive and may not know
+// yet that it is to give it up. It changes the plan's own map, and returns how soon the plan is another; 0 for never.
+func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, now time.Time) (again time.Duration) {
 	silent, missing := s.unheard(view)
-	owners, from := make(map[netip.Addr]string, len(s.owners)), map[netip.Addr]string{}
+	owners, from, gains := make(map[netip.Addr]string, len(s.owners)), map[netip.Addr]string{}, map[netip.Addr]time.Time{}
 	for _, verdicts := range plan.Why {
 		for _, v := range verdicts {
-			owners[v.Addr] = v.Owner
 			before, known := s.owners[v.Addr]
+			owners[v.Addr] = v.Owner
+			if v.Owner != view.Self {
+				continue
+			}
 			// Of an address that there was before, an owner may have been missed while this speaker started, or was alone. A
 			// new one is another's only if that has just fallen silent.
 			if before == "" && (silent || known && missing) {
@@ -37,8 +43,19 @@ func (s *seizure) mark(self string, plan announce.Plan, view announce.View, have
 			if last, going := s.from[v.Addr]; going && len(have.Addrs[v.Addr].Links) == 0 {
 				before = last
 			}
-			if v.Owner == self && before != "" && before != self && !handsOver(view.Alive.Alive, before) && (before != nobody || silent || missing) {
+			switch {
+			case before == "" || before == view.Self || before == nobody && !silent && !missing:
+			case !handsOver(view.Alive.Alive, before):
 				from[v.Addr] = before
+			case !view.Alive.Alive[before].Leaving:
+				began, waiting := s.gains[v.Addr]
+				if !waiting {
+					began = now
+				}
+				if left := gainLag - now.Sub(began); left > 0 {
+					gains[v.Addr], owners[v.Addr] = began, before
+					again = left
+				}
 			}
 		}
 	}
@@ -48,7 +65,11 @@ func (s *seizure) mark(self string, plan announce.Plan, view announce.View, have
 			plan.L2.Addrs[a] = what
 		}
 	}
-	s.owners, s.from = owners, from
+	for a := range gains {
+		plan.L2.Addrs[a] = announce.L2{Yield: true}
+	}
+	s.owners, s.from, s.gains = owners, from, gains
+	return again
 }
 
 // unheard reports whether a speaker is silent that was heard before, and whether there is any node without one that is heard.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +31,13 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 		},
 		"an owner that hands over": {
 			{"another owns it", "other", "me other", l2.Have{}, false},
-			{"it leaves, and is heard", "me", "me other", l2.Have{}, false},
+			{"it leaves, and is heard", "me", "me other-", l2.Have{}, false},
 			{"it is gone", "me", "me", announced, false},
+		},
+		"an owner that dies before it has handed over": {
+			{"another owns it", "other", "me other", l2.Have{}, false},
+			{"it is to give it up", "me", "me other", l2.Have{}, false},
+			{"it falls silent", "me", "me", l2.Have{}, true},
 		},
 		"an owner that is heard again hands over": {
 			{"another owns it", "other", "me other", l2.Have{}, false},
@@ -75,6 +79,7 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s seizure
+			now := time.Unix(1000, 0)
 			for _, st := range steps {
 				plan := announce.Plan{L2: announce.L2Plan{Addrs: map[netip.Addr]announce.L2{a: {Links: []string{"eth0"}, Yield: st.owner != "me"}}},
 					Why: map[cluster.Key][]announce.Verdict{{Name: "web"}: {{Addr: a, Owner: st.owner}}}}
@@ -85,16 +90,61 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 				view := announce.View{Self: "me", Alive: cluster.Members{Known: true, Alive: alive}}
 				for _, n := range []string{"me", "other", "third"} {
 					view.Nodes = append(view.Nodes, cluster.Node{Name: n})
-					if heard := strings.Fields(st.alive); slices.Contains(heard, n) || slices.Contains(heard, n+"?") {
-						alive[n] = cluster.Member{Ready: slices.Contains(heard, n)}
+					for _, heard := range strings.Fields(st.alive) { // "-" after a name: it leaves; "?": it has said nothing yet
+						if strings.TrimRight(heard, "-?") == n {
+							alive[n] = cluster.Member{Ready: !strings.HasSuffix(heard, "?"), Leaving: strings.HasSuffix(heard, "-")}
+						}
 					}
 				}
-				s.mark("me", plan, view, st.have)
+				s.mark(plan, view, st.have, now)
+				now = now.Add(time.Hour)
 				if got := plan.L2.Addrs[a].Ask; got != st.ask {
 					t.Errorf("%s: asked for first: %t, want %t", st.says, got, st.ask)
 				}
 			}
 		})
+	}
+}
+
+// TestALivingOwnerIsGivenTime: what moves since an object has changed is taken when its owner knows that, too.
+func TestALivingOwnerIsGivenTime(t *testing.T) {
+	a, now := netip.MustParseAddr("192.0.2.1"), time.Unix(1000, 0)
+	step := func(s *seizure, owner string, other cluster.Member, at time.Duration) (announce.L2, time.Duration) {
+		plan := announce.Plan{L2: announce.L2Plan{Addrs: map[netip.Addr]announce.L2{a: {Links: []string{"eth0"}, Yield: owner != "me"}}},
+			Why: map[cluster.Key][]announce.Verdict{{Name: "web"}: {{Addr: a, Owner: owner}}}}
+		view := announce.View{Self: "me", Nodes: []cluster.Node{{Name: "me"}, {Name: "other"}},
+			Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{"other": other}}}
+		again := s.mark(plan, view, l2.Have{}, now.Add(at))
+		return plan.L2.Addrs[a], again
+	}
+	for _, c := range []struct {
+		says           string
+		other          cluster.Member
+		waits, asks    bool
+		asksWhenSilent bool
+	}{
+		{"it is alive", ready(), true, false, true},
+		{"it leaves, and gives everything up by itself", cluster.Member{Ready: true, Leaving: true}, false, false, false},
+		{"it is silent", ready(silentLink(link("eth0", true))), false, true, false},
+	} {
+		var s seizure
+		step(&s, "other", ready(), 0)
+		what, again := step(&s, "me", c.other, time.Second)
+		if what.Yield != c.waits || what.Ask != c.asks || (again == gainLag) != c.waits {
+			t.Errorf("%s: %+v, again after %v", c.says, what, again)
+		}
+		if c.asksWhenSilent {
+			silent := s
+			if what, _ := step(&silent, "me", ready(silentLink(link("eth0", true))), time.Second+gainLag/2); what.Yield || !what.Ask {
+				t.Errorf("%s, then falls silent: %+v", c.says, what)
+			}
+		}
+		if what, again := step(&s, "me", c.other, time.Second+gainLag-1); what.Yield != c.waits || (again == 1) != c.waits {
+			t.Errorf("%s, just before: %+v, again after %v", c.says, what, again)
+		}
+		if what, again := step(&s, "me", c.other, time.Second+gainLag); what.Yield || again != 0 {
+			t.Errorf("%s, later: %+v, again after %v", c.says, what, again)
+		}
 	}
 }
 

@@ -106,16 +106,14 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	}
 	again := s.takeStance()
 	started := time.Now()
-	view, sooner := s.view()
-	if again == 0 || sooner > 0 && sooner < again {
-		again = sooner
-	}
+	view, later := s.view()
+	again = sooner(again, later)
 	if peers := addrsByNode(view.Nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
 		s.peers = peers
 		s.members.Peers(peers)
 	}
 	plan := announce.Decide(view)
-	s.seizure.mark(s.node, plan, view, s.l2.Have())
+	again = sooner(again, s.seizure.mark(plan, view, s.l2.Have(), time.Now()))
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	s.explain(view, plan)
 	s.seen.Store(&view)
@@ -125,6 +123,14 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 		s.plans.Put(plan.L2)
 	}
 	return again, nil
+}
+
+// sooner is the lesser of two durations, of which 0 is never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // takeStance tells the others how this node stands, and works out how it sees itself.
@@ -181,8 +187,8 @@ func (s *speaker) unready(nodes []cluster.Node, now time.Time) (again time.Durat
 		}
 		left := s.notReadyDelay - now.Sub(time.Unix(nodes[i].NotReadySince, 0))
 		nodes[i].NotReady = left <= 0
-		if left > 0 && (again == 0 || left < again) {
-			again = left
+		if left > 0 {
+			again = sooner(again, left)
 		}
 	}
 	return again
