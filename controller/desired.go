@@ -39,6 +39,9 @@ func (s *syncer) desired(r *serviceRecord, outcome *allocator.Outcome, owned map
 	if known {
 		want.Conditions = append(want.Conditions, announced)
 	}
+	if conflict, is := s.conflicts.condition(outcome.Addrs); is {
+		want.Conditions = append(want.Conditions, conflict)
+	}
 	if len(outcome.Old) > 0 {
 		want.Conditions = append(want.Conditions, s.renumberingCondition(outcome))
 	}
@@ -128,6 +131,12 @@ func (s *syncer) announcedCondition(v *kube.Service, o *allocator.Outcome, owned
 		delete(s.silent, v.Key)
 		c.Reason = "NoAdvertisement"
 		c.Message = fmt.Sprintf("no advertisement selects %s; set advertise: [L2] on the pool, or create an L2Advertisement that selects the pool and this Service", strings.Join(unadvertised, " and "))
+		return c, true, 0
+	}
+	if unusable := s.conflicts.unusable(o.Addrs); len(unusable) > 0 {
+		delete(s.silent, v.Key)
+		c.Reason = "AddressConflict"
+		c.Message = fmt.Sprintf("not announced, as another machine has it: %s", strings.Join(unusable, " and "))
 		return c, true, 0
 	}
 	return s.silentCondition(c, v, missing, now)

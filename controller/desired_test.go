@@ -62,7 +62,7 @@ func (d *desk) world() *snapshot {
 		service.OldMayGo = d.windowOver(v, d.owned, d.now)
 		w.at[0], w.Services = 0, append(w.Services, service)
 	}
-	w.Assignments = allocator.Assign(d.config, w.Services, nil)
+	w.Assignments = allocator.Assign(d.config, w.Services, nil, nil)
 	return w
 }
 

@@ -120,6 +120,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		overlay:   kube.NewOverlay(),
 		retention: newRetention(),
 		settled:   settled{},
+		conflicts: conflicts{},
 		metrics:   m,
 		log:       log,
 		idle:      make(chan struct{}),
@@ -140,7 +141,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 	if s.namespaces, err = kube.NewSource(client.Namespaces, &corev1.Namespace{}, kube.Namespace, poke); err != nil {
 		return nil, err
 	}
-	if s.nodes, err = kube.NewSource(client.Nodes, &corev1.Node{}, nodeLabels, poke); err != nil {
+	if s.nodes, err = kube.NewSource(client.Nodes, &corev1.Node{}, kube.Node, poke); err != nil {
 		return nil, err
 	}
 	if s.pools, err = kube.NewSource(client.Pools, &v1beta1.IPAddressPool{}, kube.Pool, poke); err != nil {
@@ -154,5 +155,3 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 	}
 	return s, nil
 }
-
-func nodeLabels(n *corev1.Node) map[string]string { return n.Labels }

@@ -225,6 +225,9 @@ func (s *syncer) accepted(kind, name string) metav1.Condition {
 			hints = append(hints, p.Message)
 		}
 	}
+	if kind == config.KindIPAddressPool {
+		hints = append(hints, s.inUseHints(name)...)
+	}
 	switch {
 	case len(rejected) > 0:
 		return condition("Accepted", false, reason, strings.Join(rejected, "; "))
@@ -252,7 +255,7 @@ func (s *syncer) l2Status(wire v1beta1.L2Advertisement, now metav1.Time) v1beta1
 			}
 		}
 		for _, node := range s.nodes.Records() {
-			if adv.SelectsNode(node.Value) {
+			if adv.SelectsNode(node.Value.Labels) {
 				status.MatchedNodes++
 			}
 		}

@@ -31,10 +31,10 @@ type syncer struct {
 
 	services   *kube.Source[kube.Service]
 	namespaces *kube.Source[map[string]string]
-	nodes      *kube.Source[map[string]string]
+	nodes      *kube.Source[cluster.Node]
 	pools      *kube.Source[v1beta1.IPAddressPool]
 	l2         *kube.Source[v1beta1.L2Advertisement]
-	speakers   *kube.Source[[]netip.Addr]
+	speakers   *kube.Source[kube.Said]
 
 	convert func(*corev1.Service) kube.Service
 	lease   *kube.Lease
@@ -56,6 +56,8 @@ type syncer struct {
 	problems  []config.Problem
 	retention *retention
 	settled   settled
+	conflicts conflicts
+	inUse     []allocator.InUse
 	ownedKey  string
 	owned     map[netip.Addr]struct{}
 	silent    map[cluster.Key]time.Time // since when nobody announces a Service that holds addresses
@@ -158,7 +160,12 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 	world := s.snapshot(records, started)
 	retained, again := s.retention.list(started)
 	world.Retained = retained
-	world.Assignments = allocator.Assign(s.config, world.Services, retained)
+	if s.conflicts.learn(s.speakers.Records(), started) {
+		s.settled.clear()
+	}
+	inUse, clears := elsewhere(s.config, s.nodes.Records(), s.speakers.Records(), s.conflicts, started)
+	s.inUse, again = inUse, reconcile.Sooner(again, clears)
+	world.Assignments = allocator.Assign(s.config, world.Services, retained, inUse)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	again = reconcile.Sooner(again, s.write(ctx, world))
 	s.dump.Store(world)

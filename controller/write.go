@@ -280,13 +280,13 @@ func (s *syncer) forget(services int) {
 	}
 }
 
-// announcedAddresses returns what the speakers say that they answer for.
+// announcedAddresses returns what the speakers say that they answer for, and takes in which addresses others have.
 func (s *syncer) announcedAddresses() map[netip.Addr]struct{} {
 	records := s.speakers.Records()
 	if versions := kube.VersionsOf(records); versions != s.ownedKey || s.owned == nil {
 		s.ownedKey, s.owned = versions, map[netip.Addr]struct{}{}
 		for _, r := range records {
-			for _, a := range r.Value {
+			for _, a := range r.Value.Owned {
 				s.owned[a] = struct{}{}
 			}
 		}

@@ -122,7 +122,7 @@ func TestAnAddressIsNotGivenOnBeforeItHasBeenGivenBack(t *testing.T) {
 	moved := mover.Value.Service
 	moved.OldMayGo = true
 	world := &snapshot{Config: c, Services: []cluster.Service{moved, waiter.Value.Service}, records: []*serviceRecord{mover, waiter}, at: []int{0, 1}}
-	world.Assignments = allocator.Assign(c, world.Services, nil)
+	world.Assignments = allocator.Assign(c, world.Services, nil, nil)
 	if got := world.outcome(1).Addrs; !slices.Equal(got, ips("192.0.2.1")) {
 		t.Fatalf("the waiting Service is assigned %v", got)
 	}

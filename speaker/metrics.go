@@ -7,6 +7,7 @@ import (
 
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
 // metrics are the speaker's own. Nothing is labelled by address.
@@ -14,6 +15,7 @@ type metrics struct {
 	pass      prometheus.Histogram
 	announced prometheus.Gauge
 	changes   *prometheus.CounterVec
+	conflicts prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
@@ -25,15 +27,19 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bellwether_speaker_owner_changes_total",
 			Help: "Times that this node took an address, lost one, or saw one move between others."}, []string{"change"}),
 	}
+	m.conflicts = prometheus.NewCounter(prometheus.CounterOpts{Name: "bellwether_speaker_address_conflicts_total",
+		Help: "Times that another machine was found to have an address of this node."})
 	count := func(name, help string, of *atomic.Uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "bellwether_heartbeat_" + name, Help: help},
 			func() float64 { return float64(of.Load()) })
 	}
 	beat := s.heartbeat.Counters()
-	r.MustRegister(m.pass, m.announced, m.changes, wire{s.counters},
+	r.MustRegister(m.pass, m.announced, m.changes, m.conflicts, wire{s.counters},
 		count("frames_sent_total", "Heartbeat frames sent, on all links.", &beat.Sent),
 		count("frames_received_total", "Heartbeat frames received, on all links.", &beat.Received),
 		count("accusations_total", "Times that this node found another's link silent.", &beat.Accusations),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_speaker_conflicting_addresses",
+			Help: "Addresses of this node that other machines have too."}, func() float64 { return conflicting(s.l2.Have()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_heartbeat_silent_links",
 			Help: "Links of other nodes that are not heard where they should be."}, func() float64 { return float64(len(s.found().Silent)) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_heartbeat_cut_links",
@@ -48,6 +54,15 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_speaker_health_score",
 			Help: "memberlist's health score of this node: 0 is healthy, 8 the worst."}, func() float64 { return float64(s.members.Health()) }))
 	return m
+}
+
+func conflicting(have l2.Have) (n float64) {
+	for _, state := range have.Addrs {
+		if state.Conflict != (cluster.MAC{}) {
+			n++
+		}
+	}
+	return n
 }
 
 // verdict counts a change of owner.
@@ -72,7 +87,7 @@ func (w wire) Collect(ch chan<- prometheus.Metric) {
 	for family, c := range map[string]*l2.FamilyCounters{"arp": &w.counters.ARP, "ndp": &w.counters.NDP} {
 		for name, v := range map[string]uint64{
 			"requests_received": c.Requests.Load(), "responses_sent": c.Replies.Load(), "gratuitous_sent": c.Gratuitous.Load(),
-			"malformed_received": c.Malformed.Load(), "dropped": c.Dropped.Load(), "late": c.Late.Load(), "claims_heard": c.Claims.Load(),
+			"malformed_received": c.Malformed.Load(), "dropped": c.Dropped.Load(), "late": c.Late.Load(), "asked": c.Asks.Load(), "claims_heard": c.Claims.Load(),
 			"socket_failures": c.Failures.Load(),
 		} {
 			desc := prometheus.NewDesc("bellwether_layer2_"+name+"_total", "Frames of this protocol, as the name says.", []string{"protocol"}, nil)

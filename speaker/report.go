@@ -77,6 +77,7 @@ func (s *speaker) report(ctx context.Context) error {
 			s.poke.Ring()
 		}
 		s.tell(before, have.Addrs)
+		s.warn(before, have.Addrs)
 		before = have.Addrs
 		if view := s.seen.Load(); view != nil {
 			for _, name := range fellSilent(heard, view.Alive.Alive, s.node) {
@@ -160,6 +161,40 @@ func (s *speaker) tell(before, now map[netip.Addr]l2.State) {
 	}
 }
 
+// conflictsAtMost bounds the conflicts that a Speaker object lists.
+const conflictsAtMost = 100
+
+// warn records events for addresses that other machines have too.
+func (s *speaker) warn(before, now map[netip.Addr]l2.State) {
+	found := map[netip.Addr]l2.State{}
+	for a, state := range now {
+		if state.Conflict != (cluster.MAC{}) && state.Conflict != before[a].Conflict {
+			found[a] = state
+		}
+	}
+	s.metrics.conflicts.Add(float64(len(found)))
+	view := s.seen.Load()
+	if len(found) == 0 || view == nil {
+		return
+	}
+	told := 0
+	for _, service := range view.Services {
+		for _, a := range service.Held {
+			state, is := found[a]
+			if !is || told >= eventsAtOnce {
+				continue
+			}
+			told++
+			doing := "announced all the same"
+			if len(state.Links) == 0 {
+				doing = "not announced while it answers"
+			}
+			s.events.Service(service.Key, types.UID(service.UID), corev1.EventTypeWarning, "AddressConflict",
+				fmt.Sprintf("another machine on the network, of hardware address %s, has %s: %s", state.Conflict, a, doing))
+		}
+	}
+}
+
 // assigned is the event of an address that this node announces now.
 func (s *speaker) assigned(service cluster.Key, a netip.Addr) (kind, text string) {
 	text = fmt.Sprintf("announcing %s from node %q with protocol %q", a, s.node, "layer2")
@@ -182,12 +217,20 @@ func (s *speaker) speakerStatus(have l2.Have) v1beta1.SpeakerStatus {
 			for _, p := range l.Prefixes {
 				link.Prefixes = append(link.Prefixes, p.String())
 			}
+			for _, g := range l.Gateways {
+				link.Gateways = append(link.Gateways, g.String())
+			}
 			status.Links = append(status.Links, link)
 		}
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(have.Addrs), netip.Addr.Compare) {
-		if links := have.Addrs[a].Links; len(links) > 0 {
-			status.Layer2.Owned = append(status.Layer2.Owned, v1beta1.OwnedAddress{Address: a.String(), Interfaces: links})
+		state := have.Addrs[a]
+		if len(state.Links) > 0 {
+			status.Layer2.Owned = append(status.Layer2.Owned, v1beta1.OwnedAddress{Address: a.String(), Interfaces: state.Links})
+		}
+		if state.Conflict != (cluster.MAC{}) && len(status.Layer2.Conflicts) < conflictsAtMost {
+			status.Layer2.Conflicts = append(status.Layer2.Conflicts,
+				v1beta1.AddressConflict{Address: a.String(), Station: state.Conflict.String(), Announced: len(state.Links) > 0})
 		}
 	}
 	status.Layer2.Addresses = int32(len(status.Layer2.Owned))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -17,7 +18,9 @@ type seizure struct {
 	owners map[netip.Addr]string    // by the last plan; "" where it had none
 	from   map[netip.Addr]string    // being taken over from these, and not announced yet
 	gains  map[netip.Addr]time.Time // to be taken over from living owners, since when
+	first  map[netip.Addr]struct{}  // nobody has had these before, and they are not announced yet
 	met    map[string]struct{}      // nodes whose speakers have ever been heard
+	macs   map[string][]cluster.MAC // of the links of the other nodes, as last heard
 }
 
 // nobody stands for the owner of an address that no plan has named.
@@ -28,12 +31,16 @@ const nobody = "nobody that is known"
 func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, now time.Time) (again time.Duration) {
 	silent, missing := s.unheard(view)
 	owners, from, gains := make(map[netip.Addr]string, len(s.owners)), map[netip.Addr]string{}, map[netip.Addr]time.Time{}
+	first := map[netip.Addr]struct{}{}
 	for _, verdicts := range plan.Why {
 		for _, v := range verdicts {
 			before, known := s.owners[v.Addr]
 			owners[v.Addr] = v.Owner
 			if v.Owner != view.Self {
 				continue
+			}
+			if _, still := s.first[v.Addr]; before == "" || still && len(have.Addrs[v.Addr].Links) == 0 {
+				first[v.Addr] = struct{}{}
 			}
 			// Of an address that there was before, an owner may have been missed while this speaker started, or was alone. A
 			// new one is another's only if that has just fallen silent.
@@ -65,11 +72,41 @@ func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, now
 			plan.L2.Addrs[a] = what
 		}
 	}
+	for a := range first {
+		if what, announced := plan.L2.Addrs[a]; announced && !what.Yield && !what.Ask {
+			what.First = true
+			plan.L2.Addrs[a] = what
+		}
+	}
 	for a := range gains {
 		plan.L2.Addrs[a] = announce.L2{Yield: true}
 	}
-	s.owners, s.from, s.gains = owners, from, gains
+	s.owners, s.from, s.gains, s.first = owners, from, gains, first
 	return again
+}
+
+// others returns the hardware addresses of the other nodes' links, of dead ones too, sorted, and whether it knows some of every node.
+func (s *seizure) others(view announce.View) (all []cluster.MAC, allKnown bool) {
+	macs := make(map[string][]cluster.MAC, len(view.Nodes))
+	allKnown = true
+	for _, n := range view.Nodes {
+		if n.Name == view.Self {
+			continue
+		}
+		known := s.macs[n.Name]
+		if links := view.Alive.Alive[n.Name].Links; len(links) > 0 {
+			known = nil
+			for _, l := range links {
+				known = append(known, l.MAC)
+			}
+		}
+		macs[n.Name] = known
+		all = append(all, known...)
+		allKnown = allKnown && len(known) > 0
+	}
+	s.macs = macs
+	slices.SortFunc(all, func(a, b cluster.MAC) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(all), allKnown
 }
 
 // unheard reports whether a speaker is silent that was heard before, and whether there is any node without one that is heard.

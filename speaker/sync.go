@@ -114,6 +114,7 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	}
 	plan := announce.Decide(view)
 	again = sooner(again, s.seizure.mark(plan, view, s.l2.Have(), time.Now()))
+	plan.L2.Others, plan.L2.AllKnown = s.seizure.others(view)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	s.explain(view, plan)
 	s.seen.Store(&view)

@@ -45,6 +45,18 @@ const (
 	OnChangeRenumber OnChange = "Renumber"
 )
 
+// ConflictDetection says what to do about another machine on the network that has an address of the pool.
+//
+// +kubebuilder:validation:Enum=Off;Warn;Enforce
+type ConflictDetection string
+
+// What can be done about it.
+const (
+	ConflictDetectionOff     ConflictDetection = "Off"
+	ConflictDetectionWarn    ConflictDetection = "Warn"
+	ConflictDetectionEnforce ConflictDetection = "Enforce"
+)
+
 // Address is one IPv4 or IPv6 address.
 //
 // +kubebuilder:validation:MaxLength=45
@@ -150,6 +162,14 @@ type IPAddressPoolSpec struct {
 	// +optional
 	// +kubebuilder:default=Keep
 	OnChange OnChange `json:"onChange,omitempty"`
+
+	// ConflictDetection says what to do about another machine on the network that has an address of this pool. Warn announces at
+	// once, asks the network at the same time, and says so in a condition and an event; Enforce asks first, does not announce while
+	// another machine answers, and gives the Service another address where it did not ask for this one; Off does nothing.
+	//
+	// +optional
+	// +kubebuilder:default=Warn
+	ConflictDetection ConflictDetection `json:"conflictDetection,omitempty"`
 }
 
 // ServiceAllocation restricts a pool to some Services. A Service must match the namespace half (Namespaces or

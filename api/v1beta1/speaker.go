@@ -15,6 +15,11 @@ type SpeakerLink struct {
 	// +optional
 	// +listType=atomic
 	Prefixes []string `json:"prefixes,omitempty"`
+	// Gateways are the node's default routers on this interface.
+	//
+	// +optional
+	// +listType=atomic
+	Gateways []string `json:"gateways,omitempty"`
 }
 
 // OwnedAddress is an address that a speaker answers for.
@@ -25,6 +30,16 @@ type OwnedAddress struct {
 	//
 	// +listType=atomic
 	Interfaces []string `json:"interfaces"`
+}
+
+// AddressConflict is an address that another machine on the network has too.
+type AddressConflict struct {
+	// Address that both have.
+	Address string `json:"address"`
+	// Station is the hardware address of the other machine.
+	Station string `json:"station"`
+	// Announced is false where this speaker does not announce the address because of it.
+	Announced bool `json:"announced"`
 }
 
 // SpeakerLayer2 is what a speaker announces over ARP and NDP.
@@ -39,6 +54,12 @@ type SpeakerLayer2 struct {
 	// +listType=map
 	// +listMapKey=address
 	Owned []OwnedAddress `json:"owned,omitempty"`
+	// Conflicts are the addresses of this speaker that other machines have too, sorted; a hundred at most.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=address
+	Conflicts []AddressConflict `json:"conflicts,omitempty"`
 }
 
 // SpeakerStatus is what a speaker says about itself, at most once a second.

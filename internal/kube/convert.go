@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -86,13 +87,34 @@ func L2Advertisement(wire *v1beta1.L2Advertisement) v1beta1.L2Advertisement {
 	return out
 }
 
-// Speaker keeps of a Speaker the addresses that it answers for.
-func Speaker(wire *v1beta1.Speaker) []netip.Addr {
-	addrs := make([]netip.Addr, 0, len(wire.Status.Layer2.Owned))
-	for _, o := range wire.Status.Layer2.Owned {
-		if a, err := netip.ParseAddr(o.Address); err == nil {
-			addrs = append(addrs, a)
+// Said is what a speaker says in its object, reduced to what allocation and conditions read.
+type Said struct {
+	Node      string
+	Owned     []netip.Addr // answered for
+	Links     []netip.Addr // of the node's own links
+	Gateways  []netip.Addr
+	Conflicts []v1beta1.AddressConflict
+}
+
+// Speaker converts a Speaker object. What it says that cannot be read is passed over.
+func Speaker(wire *v1beta1.Speaker) Said {
+	said := Said{Node: wire.Name, Conflicts: wire.Status.Layer2.Conflicts}
+	add := func(to *[]netip.Addr, text string) {
+		if a, err := netip.ParseAddr(text); err == nil {
+			*to = append(*to, a.Unmap())
 		}
 	}
-	return addrs
+	for _, o := range wire.Status.Layer2.Owned {
+		add(&said.Owned, o.Address)
+	}
+	for _, l := range wire.Status.Links {
+		for _, p := range l.Prefixes {
+			address, _, _ := strings.Cut(p, "/")
+			add(&said.Links, address)
+		}
+		for _, g := range l.Gateways {
+			add(&said.Gateways, g)
+		}
+	}
+	return said
 }

@@ -2,10 +2,12 @@ package kube
 
 import (
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -112,11 +114,15 @@ func TestSliceNamesEachServingNodeOnce(t *testing.T) {
 	}
 }
 
-func TestSpeakerKeepsTheAddressesItAnswersFor(t *testing.T) {
-	wire := &v1beta1.Speaker{}
+func TestWhatASpeakerSays(t *testing.T) {
+	wire := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
 	wire.Status.Layer2.Owned = []v1beta1.OwnedAddress{{Address: "192.0.2.1"}, {Address: "garbage"}, {Address: "2001:db8::1"}}
-	if got := Speaker(wire); !slices.Equal(got, addrs("192.0.2.1", "2001:db8::1")) {
-		t.Errorf("got %v", got)
+	wire.Status.Layer2.Conflicts = []v1beta1.AddressConflict{{Address: "192.0.2.9", Station: "02:00:00:00:00:09"}}
+	wire.Status.Links = []v1beta1.SpeakerLink{{Name: "eth0", Prefixes: []string{"10.0.0.7/24", "garbage", "fd00::7/64"}, Gateways: []string{"10.0.0.1"}}}
+	want := Said{Node: "n", Owned: addrs("192.0.2.1", "2001:db8::1"), Links: addrs("10.0.0.7", "fd00::7"), Gateways: addrs("10.0.0.1"),
+		Conflicts: wire.Status.Layer2.Conflicts}
+	if diff := cmp.Diff(want, Speaker(wire), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -28,6 +28,8 @@ const AnnotationDrain = "bellwether.dev/drain"
 const (
 	ConditionAllocated = "bellwether.dev/Allocated"
 	ConditionAnnounced = "bellwether.dev/Announced"
+	// ConditionAddressConflict is there while another machine has an address of a Service.
+	ConditionAddressConflict = "bellwether.dev/AddressConflict"
 	// ConditionRenumbering is there while a Service holds an old and a new address.
 	ConditionRenumbering = "bellwether.dev/Renumbering"
 )

@@ -14,11 +14,20 @@ type Retention struct {
 	Service cluster.Key
 }
 
+// InUse is an address that something else than a Service has: it is given to nobody.
+type InUse struct {
+	Addr netip.Addr
+	By   string // what has it, such as `node "a"`
+	// Unusable is true where the address cannot be announced because of it: who holds it and did not ask for it by name moves to
+	// another one when there is one.
+	Unusable bool
+}
+
 // Assign decides what every Service holds. What it holds already comes first, then moves that a Service or its pool asks
 // for, then those that wait, in the order of their creation.
-func Assign(c config.Config, services []cluster.Service, retained []Retention) Assignments {
+func Assign(c config.Config, services []cluster.Service, retained []Retention, inUse []InUse) Assignments {
 	p := &pass{
-		ledger:    newLedger(c, services, retained),
+		ledger:    newLedger(c, services, retained, inUse),
 		pools:     newPoolOrder(c),
 		renumbers: slices.ContainsFunc(c.Pools, func(pool config.Pool) bool { return pool.Renumber }),
 		held:      make([]holding, len(services)),
@@ -170,6 +179,9 @@ func (p *pass) satisfied(i int, a netip.Addr) bool {
 	}
 	if want, asked := wantedAddr(s, cluster.FamilyOf(a)); asked {
 		return want == a
+	}
+	if p.inUse[a].Unusable {
+		return false
 	}
 	if s.WantPool != "" && !p.givenFrom(s, a, s.WantPool) {
 		return false

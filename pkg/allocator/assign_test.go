@@ -143,10 +143,15 @@ func render(o Outcome) string {
 
 func check(t *testing.T, rows []row, retained ...Retention) {
 	t.Helper()
+	checkWith(t, rows, retained, nil)
+}
+
+func checkWith(t *testing.T, rows []row, retained []Retention, inUse []InUse) {
+	t.Helper()
 	for _, r := range rows {
 		t.Run(r.says, func(t *testing.T) {
 			c, _ := config.Parse(config.Objects{Pools: r.pools})
-			got := byKey(Assign(c, r.services, retained))
+			got := byKey(Assign(c, r.services, retained, inUse))
 			var rendered []string
 			for _, s := range r.services {
 				rendered = append(rendered, render(got[s.Key]))
@@ -314,6 +319,26 @@ func TestRetention(t *testing.T) {
 	}, kept)
 }
 
+func TestInUse(t *testing.T) {
+	p := objects{pool("p", "192.0.2.1-192.0.2.3")}
+	router := []InUse{{Addr: netip.MustParseAddr("192.0.2.1"), By: "the gateway"}}
+	checkWith(t, []row{
+		{"what something else has is given to nobody", p, these{service("a"), service("b"), service("c")},
+			[]string{"192.0.2.2 from p", "192.0.2.3 from p", "Exhausted"}},
+		{"not to who asks for it", p, these{service("a", want("192.0.2.1"))}, []string{"AddressInUse"}},
+		{"nor to whom it is reserved for", objects{pool("p", "192.0.2.1-192.0.2.3", reserves("192.0.2.1", "ns/a"))}, these{service("a")},
+			[]string{"192.0.2.2 from p"}},
+		{"nor to who would share it", p, these{service("a", key("k"), held("p", "192.0.2.1"), agreed), service("b", key("k"), port(443))},
+			[]string{"192.0.2.1 from p", "192.0.2.2 from p"}},
+		{"who holds it keeps it", p, these{service("a", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p"}},
+	}, nil, router)
+	checkWith(t, []row{
+		{"who cannot use what it holds moves to another", p, these{service("a", held("p", "192.0.2.1"))}, []string{"192.0.2.2 192.0.2.1 from p old 192.0.2.1"}},
+		{"but not if it asked for it", p, these{service("a", held("p", "192.0.2.1"), want("192.0.2.1"))}, []string{"192.0.2.1 from p"}},
+		{"and not if there is no other", objects{pool("p", "192.0.2.1")}, these{service("a", held("p", "192.0.2.1"))}, []string{"192.0.2.1 from p Exhausted"}},
+	}, nil, []InUse{{Addr: router[0].Addr, By: "another machine", Unusable: true}})
+}
+
 func TestQuotas(t *testing.T) {
 	one := pool("p", "192.0.2.1-192.0.2.5 2001:db8::1-2001:db8::5", allows(1))
 	check(t, []row{
@@ -433,7 +458,7 @@ func TestUsage(t *testing.T) {
 		pool("p", "192.0.2.0/30 2001:db8::/64"), pool("half", "2001:db8:1::/65"), pool("q", "198.51.100.1")}})
 	got := Assign(c, these{
 		service("a", key("k")), service("b", key("k"), port(443)), service("c", dual), service("d", held("q", "203.0.113.1")),
-	}, nil).Pools
+	}, nil, nil).Pools
 	want := map[string]PoolUsage{
 		"p":    {V4: Usage{4, 2, 2}, V6: Usage{math.MaxInt64, 1, math.MaxInt64 - 1}, Services: 3},
 		"half": {V6: Usage{math.MaxInt64, 0, math.MaxInt64}},

@@ -36,10 +36,10 @@ func onePool(addresses ...v1beta1.AddressRange) config.Config {
 func BenchmarkAssignHeld(b *testing.B) {
 	c := onePool("10.0.0.0/16")
 	services := waiting(10_000)
-	services = applied(services, byKey(Assign(c, services, nil)))
+	services = applied(services, byKey(Assign(c, services, nil, nil)))
 	b.ReportAllocs()
 	for b.Loop() {
-		Assign(c, services, nil)
+		Assign(c, services, nil, nil)
 	}
 }
 
@@ -49,7 +49,7 @@ func BenchmarkAssignFill(b *testing.B) {
 	services := waiting(65_536)
 	b.ReportAllocs()
 	for b.Loop() {
-		Assign(c, services, nil)
+		Assign(c, services, nil, nil)
 	}
 	b.ReportMetric(float64(65_536*b.N)/b.Elapsed().Seconds(), "allocations/s")
 }
@@ -59,15 +59,15 @@ func BenchmarkAssignFill(b *testing.B) {
 func BenchmarkAssignLastFree(b *testing.B) {
 	c := onePool("10.0.0.0/16")
 	empty := waiting(65_536)
-	full := applied(empty, byKey(Assign(c, empty, nil)))
+	full := applied(empty, byKey(Assign(c, empty, nil, nil)))
 	full[70].Held, full[70].HeldFrom = nil, nil
 	var filling, finding time.Duration
 	b.ReportAllocs()
 	for b.Loop() {
 		began := time.Now()
-		Assign(c, empty, nil)
+		Assign(c, empty, nil, nil)
 		filled := time.Now()
-		Assign(c, full, nil)
+		Assign(c, full, nil, nil)
 		filling, finding = filling+filled.Sub(began), finding+time.Since(filled)
 	}
 	b.ReportMetric(float64(finding.Nanoseconds())/float64(b.N), "ns/find")

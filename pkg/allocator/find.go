@@ -88,6 +88,9 @@ func (p *pass) checkWanted(i int, a netip.Addr) *refusal {
 	if pool.Inert || !p.admits(i, at, a) {
 		return &refusal{PoolNotAllowed, Detail{Addr: a, Pool: pool.Name}}
 	}
+	if u, taken := p.inUse[a]; taken && !slices.Contains(s.Held, a) {
+		return &refusal{AddressInUse, Detail{Addr: a, Text: u.By}}
+	}
 	if p.keptForOthers(i, a) {
 		return &refusal{AddressReserved, Detail{Addr: a, Pool: pool.Name, Other: p.owners[a][0]}}
 	}

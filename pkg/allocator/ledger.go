@@ -20,6 +20,7 @@ type ledger struct {
 	quota    map[quotaKey]int
 	owners   map[netip.Addr][]cluster.Key // for whom an address is kept, by reservation or retention
 	kept     map[cluster.Key][]keptAddr   // the same the other way round, reservations first, ascending
+	inUse    map[netip.Addr]InUse
 }
 
 // quotaKey is what a quota counts for.
@@ -34,7 +35,7 @@ type keptAddr struct {
 	reserved bool // by the pool's object, and not only retained
 }
 
-func newLedger(c config.Config, services []cluster.Service, retained []Retention) *ledger {
+func newLedger(c config.Config, services []cluster.Service, retained []Retention, inUse []InUse) *ledger {
 	l := &ledger{
 		config:   c,
 		services: services,
@@ -46,6 +47,7 @@ func newLedger(c config.Config, services []cluster.Service, retained []Retention
 		quota:    map[quotaKey]int{},
 		owners:   map[netip.Addr][]cluster.Key{},
 		kept:     map[cluster.Key][]keptAddr{},
+		inUse:    make(map[netip.Addr]InUse, len(inUse)),
 	}
 	for i, span := range c.Spans() {
 		l.spans[i] = newSlots(span)
@@ -61,6 +63,10 @@ func newLedger(c config.Config, services []cluster.Service, retained []Retention
 		if at := c.PoolIndex(r.Addr); at >= 0 {
 			l.keepFor(r.Service, keptAddr{r.Addr, at, false})
 		}
+	}
+	for _, u := range inUse {
+		l.inUse[u.Addr] = u
+		l.slot(u.Addr).put(u.Addr, keptBack)
 	}
 	for _, all := range l.kept {
 		slices.SortFunc(all, func(a, b keptAddr) int {
@@ -117,7 +123,7 @@ func (l *ledger) holders(a netip.Addr, yield func(service int) bool) {
 	}
 }
 
-// blocker returns why a Service may not hold an address: the first holder that it may not share it with. Who holds it
+// blocker returns why a Service may not hold an address: the first holder by name that it may not share it with. Who holds it
 // already, and keeps it, is not asked whether the pool lets a key be used across namespaces: that is for new ones.
 func (l *ledger) blocker(service int, a netip.Addr, keeping bool) (other int, why Attribute, blocked bool) {
 	slot := l.slot(a)
@@ -128,10 +134,10 @@ func (l *ledger) blocker(service int, a netip.Addr, keeping bool) (other int, wh
 	me := &l.services[service]
 	l.holders(a, func(o int) bool {
 		attr, ok := mayShare(me, &l.services[o], across)
-		if !ok && o != service {
+		if !ok && o != service && (!blocked || l.services[o].Key.Compare(l.services[other].Key) < 0) {
 			other, why, blocked = o, attr, true
 		}
-		return !blocked
+		return true
 	})
 	return other, why, blocked
 }
@@ -179,7 +185,7 @@ func (p *pass) firstShared(service, pool int, f cluster.Family) (netip.Addr, boo
 		if cluster.FamilyOf(a) != f || p.config.PoolIndex(a) != pool {
 			continue
 		}
-		if p.keptForOthers(service, a) {
+		if _, taken := p.inUse[a]; taken || p.keptForOthers(service, a) {
 			continue
 		}
 		if _, _, blocked := p.blocker(service, a, false); !blocked && p.withinQuota(service, pool, a) {
@@ -198,6 +204,9 @@ func (p *pass) keptFor(service int, f cluster.Family) (netip.Addr, bool) {
 		case cluster.FamilyOf(k.addr) != f, pool.Inert, s.WantPool != "" && s.WantPool != pool.Name:
 			continue
 		case !k.reserved && (!pool.Allocation.Admits(s) || (s.WantPool == "" && !pool.AutoAssign)):
+			continue
+		}
+		if _, taken := p.inUse[k.addr]; taken {
 			continue
 		}
 		if _, _, blocked := p.blocker(service, k.addr, false); !blocked && p.withinQuota(service, k.pool, k.addr) {

@@ -35,6 +35,8 @@ const (
 	ShareConflict Reason = "ShareConflict"
 	// AddressReserved: the address that was asked for is kept for another Service.
 	AddressReserved Reason = "AddressReserved"
+	// AddressInUse: something else on the network has the address that was asked for.
+	AddressInUse Reason = "AddressInUse"
 	// QuotaExceeded: the Service's namespace has as many addresses of the eligible pools as it may have.
 	QuotaExceeded Reason = "QuotaExceeded"
 	// InvalidRequest: an annotation cannot be understood.

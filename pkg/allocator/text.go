@@ -63,6 +63,8 @@ func (o Outcome) why() string {
 		return fmt.Sprintf("%s is held by Service %s, and the two cannot share it: they differ in, or clash on, their %s", d.Addr, d.Other, d.Attribute)
 	case AddressReserved:
 		return fmt.Sprintf("%s is kept for Service %s by the reservations or the retention of pool %s; ask for another address, or take it out there", d.Addr, d.Other, d.Pool)
+	case AddressInUse:
+		return fmt.Sprintf("%s is in use by %s; ask for another address, or free it there", d.Addr, d.Text)
 	case QuotaExceeded:
 		return fmt.Sprintf("namespace %s has all the %s addresses that maxPerNamespace allows it from %s; delete Services that use them, or raise it", d.Namespace, d.Family, pools(d.Pools))
 	case InvalidRequest:

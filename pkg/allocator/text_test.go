@@ -60,7 +60,7 @@ func TestEveryReasonIsASentenceThatSaysWhatToChange(t *testing.T) {
 		t.Run(c.says, func(t *testing.T) {
 			conf, _ := config.Parse(config.Objects{Pools: c.pools})
 			s := service("me", c.service)
-			got := byKey(Assign(conf, append(c.others, s), nil))[s.Key]
+			got := byKey(Assign(conf, append(c.others, s), nil, nil))[s.Key]
 			if got.Reason != c.reason || got.Message() != c.sentence {
 				t.Errorf("got %s: %s\nwant %s: %s", got.Reason, got.Message(), c.reason, c.sentence)
 			}

@@ -20,12 +20,13 @@ type world struct {
 	objects  config.Objects
 	services []cluster.Service
 	retained []Retention
+	inUse    []InUse
 	next     int
 	parsed   *config.Config
 }
 
 func (w *world) assign() map[cluster.Key]Outcome {
-	return byKey(Assign(w.config(), w.services, w.retained))
+	return byKey(Assign(w.config(), w.services, w.retained, w.inUse))
 }
 
 func byKey(a Assignments) map[cluster.Key]Outcome {
@@ -44,7 +45,25 @@ func newWorld(seed uint64) *world {
 	for range w.rng.IntN(14) {
 		w.addService()
 	}
+	for range w.rng.IntN(3) {
+		w.addInUse()
+	}
 	return w
+}
+
+// addInUse lets something else have an address, if nothing has yet.
+func (w *world) addInUse() {
+	u := InUse{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(w.rng.IntN(26))}), By: "another machine", Unusable: w.chance(50)}
+	if w.chance(25) {
+		u.Addr = netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", w.rng.IntN(24)))
+	}
+	if !w.isInUse(u.Addr) {
+		w.inUse = append(w.inUse, u)
+	}
+}
+
+func (w *world) isInUse(a netip.Addr) bool {
+	return slices.ContainsFunc(w.inUse, func(u InUse) bool { return u.Addr == a })
 }
 
 func (w *world) config() config.Config {
@@ -218,7 +237,11 @@ func applied(services []cluster.Service, a map[cluster.Key]Outcome) []cluster.Se
 
 // edit changes the world the way operators do.
 func (w *world) edit() {
-	switch n := w.rng.IntN(11); {
+	switch n := w.rng.IntN(13); {
+	case n == 12:
+		w.addInUse()
+	case n == 11 && len(w.inUse) > 0:
+		w.inUse = w.inUse[1:]
 	case n < 3:
 		w.addService()
 	case n < 5 && len(w.services) > 0:

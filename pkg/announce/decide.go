@@ -90,8 +90,19 @@ func (f *field) decide(group []use, plan *Plan) Verdict {
 		return verdict
 	}
 	verdict.Reason = Announced
-	plan.L2.Addrs[addr] = L2{Links: class.links}
+	plan.L2.Addrs[addr] = L2{Links: class.links, Detect: f.detection(group)}
 	return verdict
+}
+
+// detection is what the pool of an address says about other stations that have it; of several pools the strictest.
+func (f *field) detection(group []use) cluster.Detection {
+	strictest := cluster.DetectOff
+	for _, use := range group {
+		if use.pool >= 0 {
+			strictest = max(strictest, f.view.Config.Pools[use.pool].Detection)
+		}
+	}
+	return strictest
 }
 
 // serving returns, sorted, the nodes that have endpoints for what is behind an address, and nil where any node will do.

@@ -17,6 +17,10 @@ type Plan struct {
 type L2Plan struct {
 	// Links are this node's links, by the names that Addrs uses.
 	Links []cluster.Link `json:"links,omitempty"`
+	// Others are the hardware addresses of the other nodes' links, of dead ones too, sorted.
+	Others []cluster.MAC `json:"others,omitempty"`
+	// AllKnown is true when Others lacks no node's: then a station that is not among them is no speaker's.
+	AllKnown bool `json:"allKnown,omitempty"`
 	// Addrs says for every address what to do with it; an address that is not named is withdrawn at once.
 	Addrs map[netip.Addr]L2 `json:"addrs,omitempty"`
 }
@@ -32,4 +36,9 @@ type L2 struct {
 	// Ask is true for an address whose last owner is believed dead: the segment is asked for it first, and as long as
 	// somebody answers, it is neither announced nor answered. It counts when the address is new to this node.
 	Ask bool `json:"ask,omitempty"`
+	// First is true for an address that no node is known to have announced before: the segment is asked for it as Detect says. It
+	// counts when the address is new to this node.
+	First bool `json:"first,omitempty"`
+	// Detect says what to do about a station of no speaker's that has the address too.
+	Detect cluster.Detection `json:"detect,omitempty"`
 }

@@ -29,6 +29,8 @@ type Link struct {
 	MAC      MAC            `json:"mac"`
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"` // the link's own addresses with their prefix lengths, sorted
 	Up       bool           `json:"up"`                 // administratively up and with carrier
+	// Gateways are the node's default routers on this link. Only reports read them.
+	Gateways []netip.Addr `json:"gateways,omitempty"`
 	// Silent is true for a link that is up, as its node says, and yet not heard on its segment by those who watch it, or on
 	// which its own node hears nobody.
 	Silent bool `json:"silent,omitempty"`

@@ -50,6 +50,8 @@ type Pool struct {
 	Reservations    []Reservation // of addresses that the pool covers
 	// RetainFor is how long an address is kept for the name of a Service that was deleted.
 	RetainFor time.Duration
+	// Detection says what to do about stations that have an address of the pool and should not.
+	Detection cluster.Detection
 	// Renumber moves Services off addresses that the pool gave and no longer covers.
 	Renumber bool
 }

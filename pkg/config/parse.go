@@ -100,6 +100,7 @@ func (p *parser) pool(wire v1beta1.IPAddressPool) Pool {
 		ShareAcross:   wire.Spec.Sharing == v1beta1.SharingAcrossNamespaces,
 		Allocation:    Allocation{Priority: NoPriority},
 		Renumber:      wire.Spec.OnChange == v1beta1.OnChangeRenumber,
+		Detection:     cluster.ParseDetection(string(wire.Spec.ConflictDetection)),
 	}
 	for _, protocol := range wire.Spec.Advertise {
 		if protocol == v1beta1.ProtocolL2 {

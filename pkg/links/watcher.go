@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -164,7 +166,26 @@ func current(h *netlink.Handle) ([]cluster.Link, error) {
 		}
 	}
 	slices.SortFunc(links, func(a, b cluster.Link) int { return cmp.Compare(a.Name, b.Name) })
+	addGateways(h, links)
 	return links, nil
+}
+
+// addGateways notes the routers that the links lead to. One lookup a family is cheaper than reading a table that may be long; a
+// change of the default route alone is found out at the next listing.
+func addGateways(h *netlink.Handle, links []cluster.Link) {
+	// Global unicast addresses, for which only the default route counts.
+	for _, far := range []string{"4.0.0.1", "2600::1"} {
+		routes, err := h.RouteGet(net.ParseIP(far))
+		if err != nil {
+			continue // there is no default route
+		}
+		for _, r := range routes {
+			gateway, ok := netip.AddrFromSlice(r.Gw)
+			if i := slices.IndexFunc(links, func(l cluster.Link) bool { return l.Index == r.LinkIndex }); ok && i >= 0 {
+				links[i].Gateways = append(links[i].Gateways, gateway.Unmap())
+			}
+		}
+	}
 }
 
 // Received counts the frames that have come in on the link of an index since it was made; zero where that cannot be told.
@@ -177,5 +198,6 @@ func Received(index int) uint64 {
 }
 
 func equal(a, b cluster.Link) bool {
-	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && slices.Equal(a.Prefixes, b.Prefixes)
+	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && slices.Equal(a.Prefixes, b.Prefixes) &&
+		slices.Equal(a.Gateways, b.Gateways)
 }

@@ -38,7 +38,7 @@ type Announcer struct {
 	// What follows is touched by Run's goroutine only.
 	rng     *rand.Rand
 	wanted  map[netip.Addr]announce.L2
-	ours    []cluster.MAC    // of all links of the plan
+	who     stations
 	lines   map[string]*line // by link name
 	yields  []deadline       // in order
 	late    int              // addresses overtaken
@@ -161,13 +161,14 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 		for _, l := range a.lines {
 			a.equip(l, now)
 			if l.dirty {
-				l.publish(a.ours)
+				l.publish(a.who)
 			}
 		}
 	}
 	for _, l := range a.lines {
 		a.ask(l, now)
 		a.speak(l, now)
+		a.doubt(l, now)
 	}
 	if !flush {
 		return
@@ -175,7 +176,7 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 	for _, l := range a.lines {
 		a.equip(l, now) // what speaking has broken
 		if l.dirty {
-			l.publish(a.ours)
+			l.publish(a.who)
 		}
 	}
 	if a.stale {
@@ -191,8 +192,12 @@ func (a *Announcer) tell() {
 	for name, l := range a.lines {
 		for addr, v := range l.voices {
 			s := addrs[addr]
-			if v.phase == inquiring && v.rival != (cluster.MAC{}) {
-				s.Contested = v.rival
+			if v.rival != (cluster.MAC{}) {
+				if a.who.stranger(v.rival) || v.phase == live {
+					s.Conflict = v.rival
+				} else {
+					s.Contested = v.rival
+				}
 				addrs[addr] = s
 			}
 			if !v.answers() {

@@ -15,10 +15,11 @@ import (
 // apply makes a plan the wanted one. What must stop stops first: opening sockets takes time.
 func (a *Announcer) apply(plan announce.L2Plan, now time.Time) error {
 	problems := a.adopt(plan)
+	a.who = stationsOf(plan)
 	a.adoptLinks(plan.Links, now)
 	for _, l := range a.lines {
 		a.silence(l, now)
-		l.publish(a.ours)
+		l.publish(a.who)
 		l.recheck, l.regroup = true, true // also for groups that could not be joined, or not reported, last time
 	}
 	a.stale = true
@@ -48,14 +49,23 @@ func (a *Announcer) adopt(plan announce.L2Plan) (problems error) {
 	return problems
 }
 
+func stationsOf(plan announce.L2Plan) stations {
+	who := stations{peers: make(map[cluster.MAC]struct{}, len(plan.Others)), allKnown: plan.AllKnown}
+	for _, link := range plan.Links {
+		who.ours = append(who.ours, link.MAC)
+	}
+	for _, m := range plan.Others {
+		who.peers[m] = struct{}{}
+	}
+	return who
+}
+
 func broadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
 // adoptLinks makes the lines those of the links that are up, and tells each what is wanted on it.
 func (a *Announcer) adoptLinks(links []cluster.Link, now time.Time) {
-	a.ours = make([]cluster.MAC, 0, len(links))
 	up := make(map[string]cluster.Link, len(links))
 	for _, link := range links {
-		a.ours = append(a.ours, link.MAC)
 		if link.Up && station(link.MAC) {
 			up[link.Name] = link
 		}
@@ -96,11 +106,10 @@ func (a *Announcer) silence(l *line, now time.Time) {
 			a.drop(v)
 		case w.Yield && (v.phase == queued || v.phase == inquiring):
 			a.drop(v) // never started
-		case !w.Yield && !w.Ask && v.phase == inquiring && !v.doubted:
+		case !w.Yield && !w.Ask && !asksFirst(w) && v.phase == inquiring && !v.doubted:
 			// Whoever has it is heard again, and waits for our announcement.
-			v.phase, v.rival, a.stale = queued, cluster.MAC{}, true
+			a.enqueue(v)
 			v.ear.mode.Store(mute)
-			l.first = append(l.first, v)
 		case w.Yield && v.phase == live:
 			a.yield(v, now)
 		case !w.Yield && v.phase == yielding:
@@ -123,6 +132,7 @@ func (a *Announcer) yield(v *voice, now time.Time) {
 		return
 	}
 	v.line.later.drop(v)
+	v.rival = cluster.MAC{}
 	v.phase, v.since, v.due = yielding, now, now.Add(a.timings.YieldBound)
 	a.yields = append(a.yields, deadline{v: v, due: v.due})
 	a.stale = true
@@ -134,30 +144,37 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 	if a.lines[c.line.link.Name] != c.line || v == nil {
 		return
 	}
+	stranger := a.who.stranger(c.by)
 	switch v.phase {
 	case yielding:
+		if stranger {
+			return
+		}
 		a.log.Debug("yielded an address to its new owner", "address", c.addr, "link", c.line.link.Name, "owner", c.by)
 		a.drop(v)
 	case live:
 		if v.ear.mode.Load() == asking {
-			a.overtake(v, now)
+			a.giveWay(v, now)
 			return
 		}
-		// RFC 5227 2.4 (c): defend, at most once per DEFEND_INTERVAL, and never give up because of it. Resolving the
-		// conflict is not decided here.
+		// RFC 5227 2.4 (c): defend, at most once per DEFEND_INTERVAL, and never give up because of it.
 		if v.defended.IsZero() || now.Sub(v.defended) >= a.timings.Defend {
 			v.defended = now
-			if v.rival != c.by { // said once, however long it goes on
-				v.rival = c.by
-				a.log.Info("another station claims an address that is announced here", "address", c.addr,
-					"link", c.line.link.Name, "station", c.by)
-			}
 			v.line.later.at(v, now.Add(-ahead))
 		}
+		if a.wanted[c.addr].Detect != cluster.DetectOff {
+			a.conflict(v, c.by, now)
+		}
 	case inquiring:
+		if stranger && !v.first {
+			if a.wanted[c.addr].Detect != cluster.DetectOff {
+				a.conflict(v, c.by, now)
+			}
+			return // nobody that could hand it over
+		}
 		if v.rival != c.by {
 			v.rival, a.stale = c.by, true
-			a.log.Warn("an address is still answered for, though its owner is believed dead: not taking it over", "address", c.addr,
+			a.log.Warn("not announcing an address, as another station answers for it", "address", c.addr,
 				"link", c.line.link.Name, "station", c.by)
 		}
 		v.asked, v.due = 0, now.Add(a.jitter(a.timings.AskAgain))
@@ -211,12 +228,27 @@ func (a *Announcer) begin(l *line, addr netip.Addr, now time.Time) {
 	v := &voice{addr: addr, line: l, ear: &ear{}, phase: queued, index: -1}
 	l.voices[addr] = v
 	l.dirty, l.regroup = true, l.regroup || addr.Is6()
-	if a.wanted[addr].Ask {
+	switch w := a.wanted[addr]; {
+	case w.Ask, asksFirst(w):
+		v.first = !w.Ask
 		a.inquire(v, now)
-		l.asking = append(l.asking, v)
 		return
+	case w.First && w.Detect == cluster.DetectWarn:
+		a.doubtFrom(v, now)
 	}
-	l.first = append(l.first, v)
+	a.enqueue(v)
+}
+
+// asksFirst reports whether an address is to be announced only when no station has it.
+func asksFirst(w announce.L2) bool { return w.First && w.Detect == cluster.DetectEnforce }
+
+// enqueue has a voice wait for its first announcement.
+func (a *Announcer) enqueue(v *voice) {
+	if v.rival != (cluster.MAC{}) && !a.who.stranger(v.rival) {
+		v.rival = cluster.MAC{} // who had it hands it over, or has gone
+	}
+	v.phase, v.doubted, v.first, v.said, a.stale = queued, false, false, 0, true
+	v.line.first = append(v.line.first, v)
 }
 
 // openSlot opens a socket and starts its reader.
@@ -248,7 +280,7 @@ func (a *Announcer) closeSlot(l *line, f cluster.Family) {
 		}
 	}
 	if l.dirty {
-		l.publish(a.ours)
+		l.publish(a.who)
 	}
 	port := s.port
 	s.port = nil

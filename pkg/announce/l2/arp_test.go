@@ -66,7 +66,7 @@ func TestARP(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			own := ownedBy(ourMAC, vip4, addr("192.0.2.11"))
-			own.ours = append(own.ours, secondLink)
+			own.who.ours = append(own.who.ours, secondLink)
 			checkARP(t, own, c)
 		})
 	}

@@ -42,6 +42,10 @@ type Timings struct {
 	// believed dead, and AskAgain the time to the next round after somebody has answered. Defaults: 15 ms, 2, 250 ms.
 	AskGap, AskAgain time.Duration
 	Asks             int
+	// ProbeGap is the time after each of the Probes questions that are put about an address which is new to the segment, and
+	// DoubtAgain the time to the next round while another station has the address. Defaults: 50 ms, 3, 10 s.
+	ProbeGap, DoubtAgain time.Duration
+	Probes               int
 	// Defend is the shortest time between two defences of one address (RFC 5227 2.4). Default: 1 s.
 	Defend time.Duration
 	// ReopenMin and ReopenMax bound the backoff after a socket failed. Defaults: 100 ms and 10 s.
@@ -63,6 +67,8 @@ func (t Timings) withDefaults() Timings {
 	or(&t.YieldRecent, 2*time.Second)
 	or(&t.AskGap, 15*time.Millisecond)
 	or(&t.AskAgain, 250*time.Millisecond)
+	or(&t.ProbeGap, 50*time.Millisecond)
+	or(&t.DoubtAgain, 10*time.Second)
 	or(&t.Defend, time.Second)
 	or(&t.ReopenMin, 100*time.Millisecond)
 	or(&t.ReopenMax, 10*time.Second)
@@ -71,6 +77,9 @@ func (t Timings) withDefaults() Timings {
 	}
 	if t.Asks <= 0 {
 		t.Asks = 2
+	}
+	if t.Probes <= 0 {
+		t.Probes = 3
 	}
 	if t.RepeatRate <= 0 {
 		t.RepeatRate = 1000
@@ -91,7 +100,7 @@ type FamilyCounters struct {
 	Malformed  atomic.Uint64 // frames that break their RFC
 	Late       atomic.Uint64 // requests that were read too late to be answered
 	Dropped    atomic.Uint64 // replies and announcement frames that the kernel did not take
-	Asks       atomic.Uint64 // questions put before an address was taken from a node believed dead
+	Asks       atomic.Uint64 // questions put about addresses that are announced here, or should be
 	Claims     atomic.Uint64 // frames in which somebody else claims an address that is answered
 	Failures   atomic.Uint64 // sockets that failed and were closed
 }
@@ -140,9 +149,12 @@ type State struct {
 	Missing []string `json:"missing,omitempty"` // wanted on these too, but link or socket are not usable, or it is not announced yet
 	// Yielding is true while the address is answered only until its new owner is heard.
 	Yielding bool `json:"yielding,omitempty"`
-	// Contested is the station that answers for the address while this node should take it from a node which is believed
-	// dead; zero where nobody does.
+	// Contested is the station, which may be another speaker's, that answers for the address while this node should, and which
+	// it has therefore not taken or has given way to; zero where there is none.
 	Contested cluster.MAC `json:"contested,omitzero"`
+	// Conflict is the station of no speaker's that has the address too; zero where there is none. Where Links is empty, the
+	// address is not announced because of it.
+	Conflict cluster.MAC `json:"conflict,omitzero"`
 	// Since is when the first of Links began to be answered or, when yielding, to be yielded; zero without Links.
 	Since time.Time `json:"since,omitzero"`
 }

@@ -131,7 +131,7 @@ func claimOf(a netip.Addr, from cluster.MAC) []byte {
 
 // ownedBy returns a set that answers for the addresses.
 func ownedBy(m cluster.MAC, addrs ...netip.Addr) *owned {
-	o := &owned{mac: m, ours: []cluster.MAC{m}, addrs: map[netip.Addr]*ear{}}
+	o := &owned{mac: m, who: stations{ours: []cluster.MAC{m}}, addrs: map[netip.Addr]*ear{}}
 	for _, a := range addrs {
 		o.addrs[a] = &ear{}
 		o.addrs[a].mode.Store(answering)

@@ -7,23 +7,29 @@ import (
 )
 
 // Membership may be wrong about a node; the segment cannot lie. An address that this node should take over from a node which
-// is believed dead is asked for first. As long as anybody answers it is left alone and asked for again; when nobody does, it
-// is announced like any other.
+// is believed dead is asked for first, and so is one that is new to the segment where its pool says so. As long as anybody
+// answers that must be heeded it is left alone and asked for again; when nobody does, it is announced like any other.
 
 // inquire begins a round of questions.
 func (a *Announcer) inquire(v *voice, now time.Time) {
 	v.phase, v.asked, v.due = inquiring, 0, now
+	v.doubtAt = time.Time{}
 	v.ear.mode.Store(asking)
+	v.line.asking = append(v.line.asking, v)
 }
 
-// overtake ends a live voice that somebody else claimed while this node was not there to hear it, and asks for its address.
-func (a *Announcer) overtake(v *voice, now time.Time) {
-	a.log.Debug("an address was claimed while this speaker did not run: asking before it is announced again", "address", v.addr, "link", v.line.link.Name)
+// giveWay ends a live voice that another speaker has announced, or that somebody claimed while this node was not there to hear it,
+// and asks for its address.
+func (a *Announcer) giveWay(v *voice, now time.Time) {
+	late := v.ear.late.Swap(false)
+	a.log.Debug("another speaker has announced an address: asking before it is announced here again", "address", v.addr,
+		"link", v.line.link.Name, "late", late)
 	v.line.later.drop(v)
-	v.doubted = true
+	v.doubted, v.rival = true, cluster.MAC{}
 	a.inquire(v, now)
-	v.line.asking = append(v.line.asking, v)
-	a.late++
+	if late {
+		a.late++
+	}
 	a.stale = true
 }
 
@@ -31,15 +37,21 @@ func (a *Announcer) overtake(v *voice, now time.Time) {
 func (a *Announcer) ask(l *line, now time.Time) {
 	left := l.asking[:0]
 	for i, v := range l.asking {
+		asks, gap := a.timings.Asks, a.timings.AskGap
+		if v.first {
+			asks, gap = a.timings.Probes, a.timings.ProbeGap
+		}
 		switch {
 		case v.phase != inquiring:
 			continue // dropped
 		case now.Before(v.due):
-		case v.asked > 0 && v.ear.claimed.Load() >= v.round: // the claim itself may have been lost on its way here
+		case v.asked > 0 && v.held(): // the claim itself may have been lost on its way here
 			v.asked, v.due = 0, now.Add(a.jitter(a.timings.AskAgain))
-		case v.asked == a.timings.Asks:
-			v.phase, v.doubted, v.said, a.stale = queued, false, 0, true
-			l.first = append(l.first, v)
+		case v.asked == asks:
+			if v.first {
+				v.rival = cluster.MAC{}
+			}
+			a.enqueue(v)
 			continue
 		case !l.firsts.take(now, 1):
 			left = append(left, l.asking[i:]...)
@@ -53,11 +65,18 @@ func (a *Announcer) ask(l *line, now time.Time) {
 				}
 			}
 			return
+		default:
+			v.due = now.Add(gap)
 		}
 		left = append(left, v)
 	}
 	clear(l.asking[len(left):])
 	l.asking = left
+}
+
+// held reports whether somebody that must be heeded has claimed a voice's address since its round of questions began.
+func (v *voice) held() bool {
+	return v.ear.claimed.Load() >= v.round || v.first && v.ear.strange.Load() >= v.round
 }
 
 // probe asks the segment for a voice's address. It reports false if the socket failed, which has ended the voice.
@@ -76,6 +95,5 @@ func (a *Announcer) probe(v *voice, now time.Time) bool {
 		a.counters.of(f).Asks.Add(1)
 		v.asked++
 	}
-	v.due = now.Add(a.timings.AskGap)
 	return true
 }

@@ -38,7 +38,7 @@ func (l *lan) probes(mark int, a netip.Addr, by cluster.MAC) int {
 }
 
 func TestTakingOver(t *testing.T) {
-	right := cluster.Link{Name: "eth0", Index: 9, MAC: otherMAC, Up: true}
+	right := otherLink
 	for _, a := range []netip.Addr{vip4, vip6} {
 		for name, body := range map[string]func(t *testing.T, s *speaker, seg *lan){
 			"asks, and announces when nobody answers": func(t *testing.T, s *speaker, seg *lan) {

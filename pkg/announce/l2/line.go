@@ -21,6 +21,7 @@ type line struct {
 	wants  []netip.Addr // to be answered here, sorted; addresses to yield are not in it
 
 	asking          []*voice // inquiring
+	doubting        []*voice // asked for while they are announced
 	first           []*voice // waiting for their first announcement, in order
 	later           schedule // live voices
 	firsts, repeats bucket   // what first and later may send
@@ -79,8 +80,8 @@ func (l *line) needs(f cluster.Family) bool {
 }
 
 // publish gives the readers the ears of all voices.
-func (l *line) publish(ours []cluster.MAC) {
-	set := &owned{mac: l.link.MAC, ours: ours, addrs: make(map[netip.Addr]*ear, len(l.voices))}
+func (l *line) publish(who stations) {
+	set := &owned{mac: l.link.MAC, who: who, addrs: make(map[netip.Addr]*ear, len(l.voices))}
 	for a, v := range l.voices {
 		set.addrs[a] = v.ear
 	}

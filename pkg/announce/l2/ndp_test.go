@@ -131,7 +131,7 @@ func TestNDPAdvertisement(t *testing.T) {
 func checkNDP(t *testing.T, c ndpCase) {
 	t.Helper()
 	own := ownedBy(ourMAC, vip6)
-	own.ours = append(own.ours, mac("02:00:00:00:00:02"))
+	own.who.ours = append(own.who.ours, mac("02:00:00:00:00:02"))
 	var out [ndpFrameMax]byte
 	reply, h := own.answerNDP(c.packet.frame(), out[:])
 	answered := c.dst.IsValid()

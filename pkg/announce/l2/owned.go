@@ -13,16 +13,33 @@ import (
 // goroutine replaces the whole value.
 type owned struct {
 	mac   cluster.MAC         // the line's own address: what replies say
-	ours  []cluster.MAC       // the addresses of all of this node's links: they never make a foreign claim
+	who   stations            // who else there is
 	addrs map[netip.Addr]*ear // what may be answered here; the ears say whether it is
 }
+
+// stations are the hardware addresses that are known. A value is immutable.
+type stations struct {
+	ours     []cluster.MAC            // of all of this node's links: they never make a foreign claim
+	peers    map[cluster.MAC]struct{} // of other speakers' links
+	allKnown bool                     // peers lacks no speaker's
+}
+
+func (s *stations) peer(m cluster.MAC) bool {
+	_, is := s.peers[m]
+	return is
+}
+
+// stranger reports whether a station is certainly no speaker's.
+func (s *stations) stranger(m cluster.MAC) bool { return s.allKnown && !s.peer(m) }
 
 // ear is what readers and the owner goroutine share of one voice. Times are nanoseconds since the Announcer was made, and
 // zero for never.
 type ear struct {
 	mode    atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
 	from    atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
-	claimed atomic.Int64 // last foreign claim; written by readers, read by the owner when a yield begins
+	claimed atomic.Int64 // last claim of what may be another speaker; written by readers, read by the owner
+	strange atomic.Int64 // last claim of a stranger; likewise
+	late    atomic.Bool  // a claim came in long before it was read; set by readers, cleared by the owner
 	told    atomic.Int64 // last time that the owner was told of one; readers only
 }
 
@@ -62,7 +79,7 @@ func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
 	if !ok {
 		return
 	}
-	if slices.Contains(o.ours, mac) {
+	if slices.Contains(o.who.ours, mac) {
 		return
 	}
 	h.claims, h.claimed, h.by = e, addr, mac

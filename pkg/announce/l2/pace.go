@@ -21,7 +21,7 @@ func (a *Announcer) endYields(now time.Time) {
 				case v.phase == yielding && mode == mute:
 					a.drop(v)
 				case v.phase == live && mode == asking:
-					a.overtake(v, now)
+					a.giveWay(v, now)
 				}
 			}
 		}
@@ -52,6 +52,9 @@ func (a *Announcer) speak(l *line, now time.Time) {
 		if v.phase == queued && a.announce(v, now) {
 			v.ear.mode.Store(answering) // if not before
 			v.phase, v.since, a.stale = live, now, true
+			if v.rival != (cluster.MAC{}) && v.doubtAt.IsZero() {
+				a.doubtFrom(v, now.Add(a.jitter(a.timings.DoubtAgain)))
+			}
 		}
 	}
 	for len(l.later) > 0 {
@@ -125,6 +128,13 @@ func (a *Announcer) wake(now time.Time) time.Duration {
 				sooner(v.due)
 			} else { // it waits for its rate
 				sooner(now.Add(max(tick, l.firsts.wait(1))))
+			}
+		}
+		for _, v := range l.doubting {
+			if now.Before(v.doubtAt) {
+				sooner(v.doubtAt)
+			} else { // it waits for its rate, or for its first announcement
+				sooner(now.Add(max(tick, l.repeats.wait(1))))
 			}
 		}
 		if len(l.first) > 0 {

@@ -103,7 +103,7 @@ func (r *reader) frame(frame []byte) {
 	}
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
-		r.tell(&h, age >= late)
+		r.tell(&h, own.who.stranger(h.by), age >= late, own.who.peer(h.by) && !h.claims.before(at))
 	}
 }
 
@@ -114,13 +114,22 @@ func (e *ear) before(at time.Time) bool {
 	return ahead > 0 && ahead < int64(time.Second)
 }
 
-// tell passes a claim on without ever waiting.
-func (r *reader) tell(h *heard, late bool) {
+// tell passes a claim on without ever waiting. It is a stranger's, or came in late, or is another speaker's that has announced the
+// address later than this one did.
+func (r *reader) tell(h *heard, stranger, late, newer bool) {
 	now := int64(time.Since(r.born)) + 1 // never zero
-	h.claims.claimed.Store(now)
-	// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new
-	// owner is going to answer it.
-	ended := h.claims.mode.CompareAndSwap(ceding, mute) || late && h.claims.mode.CompareAndSwap(answering, asking)
+	ended := false
+	if stranger {
+		h.claims.strange.Store(now)
+	} else {
+		h.claims.claimed.Store(now)
+		if late && h.claims.mode.Load() == answering {
+			h.claims.late.Store(true)
+		}
+		// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new
+		// owner is going to answer it. Of two speakers that have an address, the one that announced it last knows better.
+		ended = h.claims.mode.CompareAndSwap(ceding, mute) || (late || newer) && h.claims.mode.CompareAndSwap(answering, asking)
+	}
 	if told := h.claims.told.Load(); !ended && told != 0 && now-told < int64(tellEvery) {
 		return
 	}

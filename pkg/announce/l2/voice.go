@@ -29,11 +29,13 @@ type voice struct {
 	since    time.Time // when it began to answer, or to yield
 	said     int       // announcements made
 	due      time.Time // inquiring: the next step; live: the next announcement; yielding: the bound
-	asked    int       // inquiring: questions put in this round
+	asked    int       // questions put in this round
 	round    int64     // when this round began, in the ears' time
 	defended time.Time
-	rival    cluster.MAC // the last station that it was defended against, or that answered when the segment was asked
+	rival    cluster.MAC // the last other station that claimed it; none when a round of questions found nobody
 	doubted  bool        // inquiring of its own accord, whatever the plan says
+	first    bool        // inquiring because nobody had it before: strangers are heeded
+	doubtAt  time.Time   // live: the next question about it; zero where there is none
 	index    int         // in the schedule, or -1
 }
 

@@ -204,7 +204,7 @@ func TestDefenceIsRateLimited(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			seg := newLAN()
 			s := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
-			s.set(t, say(a))
+			s.set(t, detecting(say(a), cluster.DetectWarn, false))
 			time.Sleep(10 * time.Second)
 			mark := seg.rewind()
 			for range 1000 { // ten seconds of it

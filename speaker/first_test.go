@@ -1,0 +1,79 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
+)
+
+// TestOnlyANewAddressIsAFirstClaim: what another node has announced before is taken over, and not asked for as if it were new.
+func TestOnlyANewAddressIsAFirstClaim(t *testing.T) {
+	a, now := netip.MustParseAddr("192.0.2.1"), time.Unix(1000, 0)
+	var s seizure
+	step := func(says, owner string, announced, want bool) {
+		t.Helper()
+		plan := announce.Plan{L2: announce.L2Plan{Addrs: map[netip.Addr]announce.L2{}}, Why: map[cluster.Key][]announce.Verdict{}}
+		if owner != "-" {
+			plan.L2.Addrs[a] = announce.L2{Yield: owner != "me"}
+			plan.Why[cluster.Key{Name: "web"}] = []announce.Verdict{{Addr: a, Owner: owner}}
+		}
+		view := announce.View{Self: "me", Nodes: []cluster.Node{{Name: "me"}, {Name: "other"}},
+			Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{"other": ready()}}}
+		have := l2.Have{}
+		if announced {
+			have.Addrs = map[netip.Addr]l2.State{a: {Links: []string{"eth0"}}}
+		}
+		s.mark(plan, view, have, now)
+		now = now.Add(time.Hour)
+		if got := plan.L2.Addrs[a].First; got != want {
+			t.Errorf("%s: first %t, want %t", says, got, want)
+		}
+	}
+	step("there is no Service", "-", false, false)
+	step("a new address is ours", "me", false, true)
+	step("a stranger has it, it is not announced yet", "me", false, true)
+	step("it is announced", "me", true, false)
+	step("it moves away", "other", true, false)
+	step("it comes back, and has to wait", "me", false, false)
+	step("it is taken", "me", false, false)
+	step("its Service goes", "-", false, false)
+	step("another Service has it", "me", false, true)
+}
+
+func TestTheStationsOfOthers(t *testing.T) {
+	var s seizure
+	at := func(macs ...byte) cluster.Member {
+		var m cluster.Member
+		for _, b := range macs {
+			m.Links = append(m.Links, cluster.Link{Name: "eth0", MAC: cluster.MAC{2, 0, 0, 0, 0, b}})
+		}
+		return m
+	}
+	step := func(says string, nodes []string, alive map[string]cluster.Member, wantKnown bool, want ...byte) {
+		t.Helper()
+		view := announce.View{Self: "me", Alive: cluster.Members{Known: true, Alive: alive}}
+		for _, n := range nodes {
+			view.Nodes = append(view.Nodes, cluster.Node{Name: n})
+		}
+		all, known := s.others(view)
+		var last []byte
+		for _, m := range all {
+			last = append(last, m[5])
+		}
+		if known != wantKnown || !slices.Equal(last, want) {
+			t.Errorf("%s: %v, all known: %t", says, all, known)
+		}
+	}
+	all := []string{"a", "b", "me"}
+	step("alone", []string{"me"}, map[string]cluster.Member{"me": at(1)}, true)
+	step("one has not been heard yet", all, map[string]cluster.Member{"me": at(1), "b": at(4, 3)}, false, 3, 4)
+	step("all are heard", all, map[string]cluster.Member{"me": at(1), "a": at(2), "b": at(4, 3)}, true, 2, 3, 4)
+	step("one falls silent", all, map[string]cluster.Member{"me": at(1), "b": at(4, 3)}, true, 2, 3, 4)
+	step("one has got another NIC", all, map[string]cluster.Member{"me": at(1), "b": at(5)}, true, 2, 5)
+	step("one is gone for good", []string{"me", "b"}, map[string]cluster.Member{"me": at(1), "b": at(5)}, true, 5)
+}
