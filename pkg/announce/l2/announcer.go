@@ -161,7 +161,7 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 		for _, l := range a.lines {
 			a.equip(l, now)
 			if l.dirty {
-				l.publish(a.who)
+				a.publish(l, now)
 			}
 		}
 	}
@@ -176,13 +176,24 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 	for _, l := range a.lines {
 		a.equip(l, now) // what speaking has broken
 		if l.dirty {
-			l.publish(a.who)
+			a.publish(l, now)
 		}
 	}
 	if a.stale {
 		a.tell()
 	}
 	a.flushed = now
+}
+
+// publish tells a line's readers and sockets what there is to hear.
+func (a *Announcer) publish(l *line, now time.Time) {
+	l.publish(a.who)
+	l.dirty = false
+	for i, err := range l.narrow() {
+		if err != nil {
+			a.fail(l, families()[i], err, now)
+		}
+	}
 }
 
 // tell makes Have true.

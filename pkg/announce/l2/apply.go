@@ -19,7 +19,7 @@ func (a *Announcer) apply(plan announce.L2Plan, now time.Time) error {
 	a.adoptLinks(plan.Links, now)
 	for _, l := range a.lines {
 		a.silence(l, now)
-		l.publish(a.who)
+		a.publish(l, now)
 		l.recheck, l.regroup = true, true // also for groups that could not be joined, or not reported, last time
 	}
 	a.stale = true

@@ -24,6 +24,7 @@ func (s *sink) Reply([]byte) error      { s.sent++; return nil }
 func (s *sink) Received() time.Time     { return time.Now().Add(-s.ago) }
 func (*sink) Send([]byte) error         { return nil }
 func (*sink) Groups([]netip.Addr) error { return nil }
+func (*sink) Only([]netip.Addr) error   { return nil }
 func (*sink) Close() error              { return nil }
 
 // readerOf returns a reader that answers for n addresses of a family, and one of them.
@@ -144,7 +145,7 @@ func BenchmarkWire(b *testing.B) {
 		addr netip.Addr
 	}{{"IPv4/bellwether", real4}, {"IPv4/kernel", addr("192.0.2.1")}, {"IPv6/bellwether", real6}, {"IPv6/kernel", addr("2001:db8::1")}} {
 		b.Run(c.name, func(b *testing.B) {
-			port, err := client.opener(client.link(b, "lan0"), cluster.FamilyOf(c.addr))
+			port, err := client.hearAll(client.link(b, "lan0"), cluster.FamilyOf(c.addr))
 			if err != nil {
 				b.Fatal(err)
 			}

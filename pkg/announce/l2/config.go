@@ -123,6 +123,9 @@ type Port interface {
 	Reply(frame []byte) error
 	// Send sends a frame; any goroutine may call it, except concurrently with itself.
 	Send(frame []byte) error
+	// Only makes Read return what asks for, or claims, one of these addresses; it may return more. A port that has just been opened
+	// returns nothing. Same caller as Send.
+	Only(addrs []netip.Addr) error
 	// Groups makes the link receive exactly these IPv6 multicast groups for this port. Only for IPv6; same caller as
 	// Send.
 	Groups(want []netip.Addr) error

@@ -224,6 +224,7 @@ func TestFilter(t *testing.T) {
 			keep: [][]byte{
 				arpPacket(arp.OperationRequest, otherMAC, from, host4, zeroMAC, real4), // to another station
 				arpPacket(3, castMAC, from, host4, zeroMAC, real4),
+				question(t, addr("192.0.2.201"), from), claimOf(addr("192.0.2.199"), from), // about other addresses
 				ethernetFrame(castMAC, from, 0x0800, make([]byte, 60)),
 			},
 			pass: [][]byte{question(t, real4, from), arpPacket(arp.OperationRequest, to, from, host4, zeroMAC, real4), claimOf(real4, from)},
@@ -231,6 +232,7 @@ func TestFilter(t *testing.T) {
 		cluster.IPv6: {
 			keep: [][]byte{
 				solicit(func(p *ndpPacket) { p.dstMAC = otherMAC }).frame(),
+				question(t, addr("2001:db8::ffff:1"), from), claimOf(addr("2001:db8::ffff:1"), from),
 				kind(128), kind(133), kind(134), kind(137), // echo request, router solicitation and advertisement, redirect
 				ethernetFrame(castMAC, from, 0x86dd, append([]byte{0x60, 0, 0, 0, 0, 20, 6, 64}, make([]byte, 60)...)), // TCP
 			},
@@ -242,6 +244,9 @@ func TestFilter(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := node.listen(t, family)
+		if err := in.port.Only([]netip.Addr{real4, real6, vip6}); err != nil {
+			t.Fatal(err)
+		}
 		for _, f := range frames.keep {
 			send(t, sender, f)
 		}

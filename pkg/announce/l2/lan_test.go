@@ -38,7 +38,7 @@ func (l *lan) send(from *lanPort, frame []byte) {
 		if frame[12] == 0x86 {
 			family = cluster.IPv6
 		}
-		if p == from || p.family != family || (frame[0]&1 == 0 && cluster.MAC(frame[:6]) != p.link.MAC) {
+		if p == from || p.family != family || (frame[0]&1 == 0 && cluster.MAC(frame[:6]) != p.link.MAC) || !p.hears(frame) {
 			continue
 		}
 		select {
@@ -156,6 +156,7 @@ type lanPort struct {
 	fault  chan error
 	closed chan struct{}
 	groups []netip.Addr // guarded by nic.mu
+	only   []netip.Addr // guarded by lan.mu
 }
 
 func (p *lanPort) Read(buf []byte) (int, error) {
@@ -194,6 +195,24 @@ func (p *lanPort) Send(frame []byte) error {
 	}
 	p.lan.send(p, frame)
 	return nil
+}
+
+func (p *lanPort) Only(addrs []netip.Addr) error {
+	p.lan.mu.Lock()
+	defer p.lan.mu.Unlock()
+	p.only = slices.Clone(addrs)
+	return nil
+}
+
+// hears reports whether a frame is about one of the addresses that the port was told of, and of no other. lan.mu is held.
+func (p *lanPort) hears(frame []byte) bool {
+	if p.family == cluster.IPv4 {
+		if len(frame) < arpFrameLen {
+			return true
+		}
+		return slices.Contains(p.only, netip.AddrFrom4([4]byte(frame[ethLen+14:]))) || slices.Contains(p.only, netip.AddrFrom4([4]byte(frame[ethLen+24:])))
+	}
+	return len(frame) < ndpFrameMin || slices.Contains(p.only, netip.AddrFrom16([16]byte(frame[ethLen+ipv6Len+8:])))
 }
 
 func (p *lanPort) Groups(want []netip.Addr) error {

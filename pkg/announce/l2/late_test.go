@@ -149,7 +149,7 @@ func TestReceivedIsWhenTheKernelHadIt(t *testing.T) {
 	near, far := newHost(t, "near"), newHost(t, "far")
 	segment(t, near, far)
 	for _, f := range families() {
-		in, err := near.opener(near.link(t, "lan0"), f)
+		in, err := near.hearAll(near.link(t, "lan0"), f)
 		if err != nil {
 			t.Fatal(err)
 		}

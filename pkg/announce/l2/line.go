@@ -28,7 +28,7 @@ type line struct {
 
 	recheck bool // slots or voices may not be what wants needs
 	regroup bool // the IPv6 addresses have changed since the groups were set
-	dirty   bool // the owned set has not the ears of all voices
+	dirty   bool // the owned set has not the ears of all voices, or the sockets have not been told of them
 }
 
 // slot is where a line keeps the socket of one family, or the reason why there is none.
@@ -86,7 +86,21 @@ func (l *line) publish(who stations) {
 		set.addrs[a] = v.ear
 	}
 	l.owned.Store(set)
-	l.dirty = false
+}
+
+// narrow tells the sockets which addresses there are voices for. What a socket cannot be told is an error of that family.
+func (l *line) narrow() (failed [2]error) {
+	var addrs [2][]netip.Addr
+	for a := range l.voices {
+		i := slotOf(cluster.FamilyOf(a))
+		addrs[i] = append(addrs[i], a)
+	}
+	for i := range l.slots {
+		if port := l.slots[i].port; port != nil {
+			failed[i] = port.Only(addrs[i])
+		}
+	}
+	return failed
 }
 
 // join sets the solicited-node groups of all IPv6 voices, answered already or not: who asks in the moment after the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -140,6 +141,15 @@ func (h *host) opener(link cluster.Link, family cluster.Family) (Port, error) {
 		return nil, err
 	}
 	return hostPort{p, h}, nil
+}
+
+// hearAll opens a socket that nothing is kept from but what is no question and no claim.
+func (h *host) hearAll(link cluster.Link, family cluster.Family) (Port, error) {
+	p, err := h.opener(link, family)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.(hostPort).admit([]span{{0, math.MaxUint32}})
 }
 
 // speak runs an Announcer in the namespace until the test ends.

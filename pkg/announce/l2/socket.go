@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -43,7 +44,10 @@ func PacketOpener(log *slog.Logger) Opener {
 type packetPort struct {
 	conn   *packet.Conn
 	raw    syscall.RawConn
+	link   cluster.Link
+	family cluster.Family
 	groups *groups
+	spans  []span // that the filter lets through; of the caller of Only
 
 	// Used by the reading goroutine only: the closures' arguments and results.
 	in        []byte
@@ -62,7 +66,7 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 	if family == cluster.IPv6 {
 		proto = unix.ETH_P_IPV6
 	}
-	program, err := filter(family, link.Index)
+	program, err := filter(family, link.Index, nil)
 	if err != nil {
 		return nil, fmt.Errorf("assembling the %s filter: %w", family, err)
 	}
@@ -79,7 +83,7 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
 	}
-	p := &packetPort{conn: conn, raw: raw}
+	p := &packetPort{conn: conn, raw: raw, link: link, family: family}
 	if family == cluster.IPv6 {
 		p.groups = newGroups(link, conn.JoinGroup, conn.LeaveGroup, log)
 	}
@@ -142,6 +146,24 @@ func (p *packetPort) Send(frame []byte) error {
 		return err
 	}
 	return os.NewSyscallError("write", sendErr)
+}
+
+// Only implements Port. The kernel replaces the filter of a live socket in one step.
+func (p *packetPort) Only(addrs []netip.Addr) error { return p.admit(spansOf(addrs)) }
+
+func (p *packetPort) admit(spans []span) error {
+	if slices.Equal(spans, p.spans) {
+		return nil
+	}
+	program, err := filter(p.family, p.link.Index, spans)
+	if err != nil {
+		return fmt.Errorf("assembling the %s filter: %w", p.family, err)
+	}
+	if err := p.conn.SetBPF(program); err != nil {
+		return fmt.Errorf("setting the %s filter: %w", p.family, err)
+	}
+	p.spans = spans
+	return nil
 }
 
 // Groups implements Port.

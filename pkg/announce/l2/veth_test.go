@@ -187,7 +187,7 @@ type tap struct {
 
 func (h *host) listen(t testing.TB, f cluster.Family) *tap {
 	t.Helper()
-	port, err := h.opener(h.link(t, "lan0"), f)
+	port, err := h.hearAll(h.link(t, "lan0"), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,7 +380,7 @@ func TestRealLinkChanges(t *testing.T) {
 func TestPortDoesNotAllocate(t *testing.T) {
 	node, client := newHost(t, "node"), newHost(t, "client")
 	segment(t, node, client)
-	port, err := node.opener(node.link(t, "lan0"), cluster.IPv4)
+	port, err := node.hearAll(node.link(t, "lan0"), cluster.IPv4)
 	if err != nil {
 		t.Fatal(err)
 	}
