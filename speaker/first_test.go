@@ -45,6 +45,33 @@ func TestOnlyANewAddressIsAFirstClaim(t *testing.T) {
 	step("another Service has it", "me", false, true)
 }
 
+// TestWhoComesBackIsToldAgain: a speaker that was cut off, and not one that starts.
+func TestWhoComesBackIsToldAgain(t *testing.T) {
+	var s seizure
+	step := func(says string, want int, other ...cluster.Member) {
+		t.Helper()
+		view := announce.View{Self: "me", Nodes: []cluster.Node{{Name: "me"}, {Name: "other"}},
+			Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{"me": ready()}}}
+		for _, m := range other {
+			view.Alive.Alive["other"] = m
+		}
+		if got := s.returned(view); got != want {
+			t.Errorf("%s: %d, want %d", says, got, want)
+		}
+	}
+	step("this one starts", 0)
+	step("another starts", 0, cluster.Member{})
+	step("it is ready", 0, ready())
+	step("it is cut off", 0)
+	step("it is back", 1, ready())
+	step("its link falls silent", 1, ready(silentLink(link("eth0", true))))
+	step("and is heard again", 2, ready(link("eth0", true)))
+	step("nothing changes", 2, ready(link("eth0", true)))
+	step("it restarts", 2)
+	step("and says that it is not ready", 2, cluster.Member{Links: []cluster.Link{link("eth0", true)}})
+	step("and then that it is", 2, ready(link("eth0", true)))
+}
+
 func TestTheStationsOfOthers(t *testing.T) {
 	var s seizure
 	at := func(macs ...byte) cluster.Member {

@@ -35,6 +35,7 @@ type options struct {
 	addr, debugAddr             string
 	logLevel, logFormat         string
 	notReadyDelay               time.Duration
+	proxyPort                   uint
 }
 
 func parse(args []string) (options, error) {
@@ -53,6 +54,8 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
 	f.DurationVar(&o.notReadyDelay, "node-not-ready-delay", time.Minute,
 		"how long a Node may be without the condition Ready before others are preferred to it; a kubelet that restarts takes less")
+	f.UintVar(&o.proxyPort, "kube-proxy-healthz-port", 10256,
+		"port of the node's kube-proxy (/healthz) to wait for before this speaker takes addresses over; 0: do not wait")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	if err := f.Parse(args); err != nil {
@@ -67,6 +70,9 @@ func parse(args []string) (options, error) {
 	}
 	if o.port == 0 || o.port > 65535 {
 		return o, fmt.Errorf("--gossip-port %d is not a port: use 1 to 65535", o.port)
+	}
+	if o.proxyPort > 65535 {
+		return o, fmt.Errorf("--kube-proxy-healthz-port %d is not a port: use 1 to 65535, or 0 not to wait", o.proxyPort)
 	}
 	o.bind = addr
 	return o, nil

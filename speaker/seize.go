@@ -21,6 +21,8 @@ type seizure struct {
 	first  map[netip.Addr]struct{}  // nobody has had these before, and they are not announced yet
 	met    map[string]struct{}      // nodes whose speakers have ever been heard
 	macs   map[string][]cluster.MAC // of the links of the other nodes, as last heard
+	heard  map[string]bool          // nodes that were heard on all their links at the last pass; nil before the first
+	again  int                      // how often speakers have come back that had not started anew
 }
 
 // nobody stands for the owner of an address that no plan has named.
@@ -109,6 +111,21 @@ func (s *seizure) others(view announce.View) (all []cluster.MAC, allKnown bool) 
 	return slices.Compact(all), allKnown
 }
 
+// returned counts the speakers that are heard again and had not stopped meanwhile: while a segment was cut, or gossip, they may have
+// announced what this node has, or have missed what it announced.
+func (s *seizure) returned(view announce.View) int {
+	heard := make(map[string]bool, len(view.Nodes))
+	for _, n := range view.Nodes {
+		m, alive := view.Alive.Alive[n.Name]
+		heard[n.Name] = alive && !hasSilent(m)
+		if s.heard != nil && !s.heard[n.Name] && handsOver(view.Alive.Alive, n.Name) {
+			s.again++
+		}
+	}
+	s.heard = heard
+	return s.again
+}
+
 // unheard reports whether a speaker is silent that was heard before, and whether there is any node without one that is heard.
 func (s *seizure) unheard(view announce.View) (silent, missing bool) {
 	if s.met == nil {
@@ -131,5 +148,9 @@ func (s *seizure) unheard(view announce.View) (silent, missing bool) {
 // how it stands. Of one that is only just heard again nothing is known, and it knows nothing yet.
 func handsOver(alive map[string]cluster.Member, node string) bool {
 	m, heard := alive[node]
-	return heard && (m.Ready || m.Leaving) && !slices.ContainsFunc(m.Links, func(l cluster.Link) bool { return l.Silent })
+	return heard && (m.Ready || m.Leaving) && !hasSilent(m)
+}
+
+func hasSilent(m cluster.Member) bool {
+	return slices.ContainsFunc(m.Links, func(l cluster.Link) bool { return l.Silent })
 }

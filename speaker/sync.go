@@ -41,6 +41,7 @@ type speaker struct {
 	links     *links.Watcher
 	members   *membership.Membership
 	heartbeat *heartbeat.Heartbeat
+	proxy     *proxyHealth
 	findings  atomic.Pointer[heartbeat.Findings]
 	alive     atomic.Pointer[cluster.Members]
 	ownLinks  atomic.Pointer[[]cluster.Link]
@@ -95,6 +96,8 @@ func (s *speaker) able() error {
 		return errors.New("the network interfaces have not been read yet")
 	case !s.members.Settled():
 		return errors.New("no other speaker has been met yet")
+	case !s.proxy.over.Load():
+		return errors.New("the kube-proxy of this node is not healthy yet")
 	}
 	return nil
 }
@@ -115,6 +118,7 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	plan := announce.Decide(view)
 	again = sooner(again, s.seizure.mark(plan, view, s.l2.Have(), time.Now()))
 	plan.L2.Others, plan.L2.AllKnown = s.seizure.others(view)
+	plan.L2.Again = s.seizure.returned(view)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	s.explain(view, plan)
 	s.seen.Store(&view)

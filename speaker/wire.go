@@ -58,6 +58,7 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 			s.alive.Store(&m)
 			poke.Ring()
 		}, Spread: s.heartbeat.State})
+	s.proxy = newProxyHealth(o.bind, o.proxyPort, log, poke)
 	s.links = links.New(log, func(l []cluster.Link) {
 		s.ownLinks.Store(&l)
 		s.heartbeat.Links(l)
@@ -103,7 +104,7 @@ func (s *speaker) run(ctx context.Context) error {
 	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Resync: time.Minute, Log: s.log}
 	for _, task := range []func(context.Context) error{
 		s.services.Run, s.nodes.Run, s.slices.Run, s.pools.Run, s.advs.Run,
-		s.links.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
+		s.links.Run, s.proxy.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
 	} {
 		group.Go(func() error { return task(working) })
 	}

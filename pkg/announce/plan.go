@@ -21,6 +21,8 @@ type L2Plan struct {
 	Others []cluster.MAC `json:"others,omitempty"`
 	// AllKnown is true when Others lacks no node's: then a station that is not among them is no speaker's.
 	AllKnown bool `json:"allKnown,omitempty"`
+	// Again makes the announcer announce all that it has anew when it is another than before: somebody may have missed it.
+	Again int `json:"again,omitempty"`
 	// Addrs says for every address what to do with it; an address that is not named is withdrawn at once.
 	Addrs map[netip.Addr]L2 `json:"addrs,omitempty"`
 }

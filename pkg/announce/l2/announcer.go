@@ -39,6 +39,7 @@ type Announcer struct {
 	rng     *rand.Rand
 	wanted  map[netip.Addr]announce.L2
 	who     stations
+	again   int              // of the last plan
 	lines   map[string]*line // by link name
 	yields  []deadline       // in order
 	late    int              // addresses overtaken

@@ -22,12 +22,28 @@ func (a *Announcer) apply(plan announce.L2Plan, now time.Time) error {
 		a.publish(l, now)
 		l.recheck, l.regroup = true, true // also for groups that could not be joined, or not reported, last time
 	}
+	if a.again != plan.Again {
+		a.again = plan.Again
+		a.repeat(now)
+	}
 	a.stale = true
 	a.settle(now, true)
 	for _, name := range slices.Sorted(maps.Keys(a.lines)) {
 		problems = errors.Join(problems, a.lines[name].trouble())
 	}
 	return problems
+}
+
+// repeat has everything that is live announced anew, as after a gain, when its turn comes.
+func (a *Announcer) repeat(now time.Time) {
+	for _, l := range a.lines {
+		for _, v := range l.voices {
+			if v.phase == live {
+				v.said = 0
+				l.later.at(v, now)
+			}
+		}
+	}
 }
 
 // adopt takes the addresses of a plan; those that cannot be announced are in the error.

@@ -217,3 +217,48 @@ func TestDoubtsDelayNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestAPartitionHeals: both have answered on their half. The one that keeps the addresses announces them again, and the other, which
+// yields by then or will in a moment, ceases at that.
+func TestAPartitionHeals(t *testing.T) {
+	for _, yieldsFirst := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			left, right := newLAN(), newLAN()
+			s := startSpeaker(t, newNIC(map[string]*lan{"eth0": left}), Timings{})
+			loser := newNIC(map[string]*lan{"eth0": right})
+			other := startSpeaker(t, loser, Timings{})
+			addrs := many(50)
+			ours, theirs := say(addrs...), planOf(otherLink, false, addrs...)
+			ours.Others, theirs.Others = []cluster.MAC{otherMAC}, []cluster.MAC{ourMAC}
+			s.set(t, ours)
+			other.set(t, theirs)
+			time.Sleep(time.Minute)
+			for p := range loser.open { // the segments become one
+				left.ports[p], p.lan = true, left
+			}
+			mark := left.rewind()
+			ours.Again = 1
+			give := func() { other.set(t, announce.L2Plan{Links: theirs.Links, Others: theirs.Others, Addrs: yield(addrs...).Addrs}) }
+			if yieldsFirst {
+				give()
+			}
+			s.set(t, ours)
+			time.Sleep(tick)
+			if !yieldsFirst {
+				give()
+			}
+			time.Sleep(200 * time.Millisecond)
+			for _, a := range addrs {
+				answers(t, left, a, ourMAC)
+				if n := len(left.announcements(mark, a, otherMAC)); n != 0 {
+					t.Errorf("%s was announced %d times by the one that gives it up", a, n)
+				}
+			}
+			s.set(t, ours) // the same once more
+			time.Sleep(10 * time.Second)
+			if n := len(left.announcements(mark, addrs[0], ourMAC)); n != 3 {
+				t.Errorf("announced %d times", n)
+			}
+		})
+	}
+}
