@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 )
@@ -26,6 +27,20 @@ func (s *speaker) found() heartbeat.Findings {
 		return *f
 	}
 	return heartbeat.Findings{}
+}
+
+// otherKeys returns the nodes of this cluster that are heard under another gossip key only, sorted. Frames of nodes that there are not
+// are another cluster's.
+func otherKeys(view announce.View, found heartbeat.Findings) []string {
+	var names []string
+	for _, p := range found.OtherKey {
+		_, alive := view.Alive.Alive[p.Node]
+		if !alive && slices.ContainsFunc(view.Nodes, func(n cluster.Node) bool { return n.Name == p.Node }) {
+			names = append(names, p.Node)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // withSilent marks the links that are not heard on their segments.

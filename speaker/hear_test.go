@@ -2,11 +2,13 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 )
@@ -43,5 +45,15 @@ func TestASilentNodeDoesNotHandOver(t *testing.T) {
 		if got := handsOver(alive, node); got != want {
 			t.Errorf("%s: %t", node, got)
 		}
+	}
+}
+
+// TestAnotherClustersKeyIsItsOwn: frames under another key matter where they are of a node of this cluster that is not heard otherwise.
+func TestAnotherClustersKeyIsItsOwn(t *testing.T) {
+	view := announce.View{Nodes: []cluster.Node{{Name: "a"}, {Name: "b"}, {Name: "c"}},
+		Alive: cluster.Members{Alive: map[string]cluster.Member{"a": {}, "b": {}}}}
+	found := heartbeat.Findings{OtherKey: []heartbeat.Peer{{Node: "c", Link: "eth1"}, {Node: "b", Link: "eth0"}, {Node: "another cluster's", Link: "eth0"}, {Node: "c", Link: "eth0"}}}
+	if got := otherKeys(view, found); !slices.Equal(got, []string{"c"}) {
+		t.Errorf("got %v", got)
 	}
 }

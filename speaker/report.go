@@ -62,6 +62,7 @@ func (s *speaker) report(ctx context.Context) error {
 	before, overtaken := map[netip.Addr]l2.State{}, 0
 	var heard map[string]cluster.Member
 	silent := map[string]time.Time{}
+	var strangers []string
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
@@ -78,6 +79,12 @@ func (s *speaker) report(ctx context.Context) error {
 		}
 		s.tell(before, have.Addrs)
 		s.warn(before, have.Addrs)
+		if now := s.strangers(); !slices.Equal(now, strangers) {
+			strangers = now
+			if len(now) > 0 {
+				s.log.Warn("speakers are heard under another gossip key: see that all read the same Secret, and restart those that do not", "nodes", now)
+			}
+		}
 		before = have.Addrs
 		if view := s.seen.Load(); view != nil {
 			for _, name := range fellSilent(heard, view.Alive.Alive, s.node) {
@@ -263,6 +270,10 @@ func (s *speaker) conditions() []metav1.Condition {
 		agree.Status, agree.Reason = metav1.ConditionFalse, "StillAnswering"
 		agree.Message = fmt.Sprintf("not heard and yet answering on the network: %s; this speaker takes nothing over from them. Look whether TCP and UDP port %d is open between the nodes", strings.Join(still, ", "), s.port)
 	}
+	if names := s.strangers(); len(names) > 0 {
+		agree.Status, agree.Reason = metav1.ConditionFalse, "OtherGossipKey"
+		agree.Message = fmt.Sprintf("heard under another gossip key: %s; this speaker and they take nothing over from each other. See that all read the same Secret, and restart those that do not", strings.Join(names, ", "))
+	}
 	applied := metav1.Condition{Type: "ConfigApplied", Status: metav1.ConditionTrue, Reason: "Applied", Message: "everything is announced as planned"}
 	if text := s.setError.Load(); text != nil {
 		applied.Status, applied.Reason, applied.Message = metav1.ConditionFalse, "NotApplied", *text
@@ -303,6 +314,16 @@ func silentLinks(f heartbeat.Findings) string {
 		parts = append(parts, "not heard on the network: "+strings.Join(names, ", "))
 	}
 	return strings.Join(parts, "; ")
+}
+
+// strangers returns the nodes of this cluster that are heard under another gossip key only, ten at most.
+func (s *speaker) strangers() []string {
+	view := s.seen.Load()
+	if view == nil {
+		return nil
+	}
+	names := otherKeys(*view, s.found())
+	return names[:min(len(names), listed)]
 }
 
 // onSegmentOnly returns the nodes that are heard on a segment and not by gossip.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -107,7 +106,7 @@ func (s *seizure) others(view announce.View) (all []cluster.MAC, allKnown bool) 
 		allKnown = allKnown && len(known) > 0
 	}
 	s.macs = macs
-	slices.SortFunc(all, func(a, b cluster.MAC) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(all, cluster.MAC.Compare)
 	return slices.Compact(all), allKnown
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 )
@@ -21,3 +22,6 @@ func MACFrom(hw net.HardwareAddr) (MAC, error) {
 	}
 	return MAC(hw), nil
 }
+
+// Compare orders addresses by their bytes.
+func (m MAC) Compare(other MAC) int { return bytes.Compare(m[:], other[:]) }

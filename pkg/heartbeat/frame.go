@@ -58,7 +58,11 @@ type accusation struct {
 	fresh bool // it has just been found out
 }
 
-var errFrame = errors.New("not a frame of this cluster's speakers")
+var (
+	errFrame = errors.New("not a frame of speakers")
+	// errKey: under another key; who sent it is what it says.
+	errKey = errors.New("not a frame of this cluster's speakers")
+)
 
 // codec writes and reads frames under one key. It belongs to one goroutine.
 type codec struct {
@@ -127,14 +131,15 @@ func (c *codec) code(frame []byte) []byte {
 	return c.mac.Sum(c.sum[:0])[:macLen]
 }
 
-// decode reads a frame and says which station sent it. What it returns does not refer to the frame.
+// decode reads a frame and says which station sent it. What it returns does not refer to the frame. With errKey only the kind and the
+// name of the sender are set, and nobody vouches for them.
 func (c *codec) decode(frame []byte) (m message, at cluster.MAC, err error) {
 	if len(frame) < ethLen+28+macLen || binary.BigEndian.Uint16(frame[12:]) != EtherType || frame[ethLen] != version {
 		return m, at, errFrame
 	}
 	// Short frames come padded to the minimum of Ethernet.
 	end := ethLen + int(binary.BigEndian.Uint16(frame[ethLen+2:]))
-	if end+macLen > len(frame) || !hmac.Equal(frame[end:end+macLen], c.code(frame[:end])) {
+	if end+macLen > len(frame) {
 		return m, at, errFrame
 	}
 	r := reader{b: frame[ethLen+1 : end]}
@@ -142,6 +147,12 @@ func (c *codec) decode(frame []byte) (m message, at cluster.MAC, err error) {
 	r.take(2)
 	m.epoch, m.seq, m.nonce = r.uint64(), r.uint64(), r.uint64()
 	m.from = r.peer()
+	if r.failed {
+		return message{}, at, errFrame
+	}
+	if !hmac.Equal(frame[end:end+macLen], c.code(frame[:end])) {
+		return message{kind: m.kind, from: m.from}, at, errKey
+	}
 	if m.kind == hello {
 		for range r.byte() {
 			m.accused = append(m.accused, accusation{who: r.peer(), fresh: r.byte() == 1, epoch: r.uint64()})

@@ -35,6 +35,9 @@ type Findings struct {
 	Silent []Peer `json:"silent,omitempty"`
 	// Cut are the links of this node on which nobody is heard any more, sorted.
 	Cut []string `json:"cut,omitempty"`
+	// OtherKey are links of which frames come in that this node's key does not fit, sorted; sixteen at most on each link of this node.
+	// They may well be another cluster's, and nobody vouches for their names.
+	OtherKey []Peer `json:"otherKey,omitempty"`
 	// Heard says which nodes are heard, with what each last said of itself; empty where it has not said yet.
 	Heard []Heard `json:"heard,omitempty"`
 }
@@ -133,12 +136,15 @@ func merge(said map[*station]Findings) Findings {
 		}
 		all.Heard = append(all.Heard, f.Heard...)
 		all.Silent = append(all.Silent, f.Silent...)
+		all.OtherKey = append(all.OtherKey, f.OtherKey...)
 	}
 	heard := map[Peer]bool{}
 	for _, p := range all.Heard {
 		heard[p.Peer] = true
 	}
 	all.Silent = slices.DeleteFunc(all.Silent, func(p Peer) bool { return heard[p] })
+	slices.SortFunc(all.OtherKey, comparePeers)
+	all.OtherKey = slices.Compact(all.OtherKey)
 	slices.Sort(all.Cut)
 	slices.SortFunc(all.Silent, comparePeers)
 	all.Silent = slices.Compact(all.Silent)

@@ -3,6 +3,7 @@ package heartbeat
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
@@ -37,6 +38,8 @@ const (
 	perPeer = 10 * time.Millisecond
 	// peersMax bounds what is remembered.
 	peersMax = 4096
+	// foreignMax is how many links with another key are told apart.
+	foreignMax = 16
 	// freshFor is how long an accusation is said to be fresh. Who is accused has not answered for longer than that.
 	freshFor = 90 * time.Millisecond
 )
@@ -61,6 +64,8 @@ type segment struct {
 	changed bool // what findings returns has changed
 	helloAt time.Time
 	repeats int // hellos out of turn that are still to be said
+
+	foreign map[Peer]time.Time // whose frames are under another key: when the last came in
 
 	calledAt  time.Time // when the roll was called; zero: nobody is missed, or not all
 	trafficAt uint64    // when it looked as if somebody were missing
@@ -92,6 +97,9 @@ func (s *segment) there(p *peer) bool { return p.epoch != 0 && !p.silent }
 // hear takes in a frame.
 func (s *segment) hear(frame []byte, now time.Time) {
 	m, at, err := s.codec.decode(frame)
+	if errors.Is(err, errKey) {
+		s.otherKey(m.from, now)
+	}
 	if err != nil || m.from.Node == s.self.Node {
 		return
 	}
@@ -128,6 +136,29 @@ func (s *segment) hear(frame []byte, now time.Time) {
 	}
 	if len(m.state) > 0 && !bytes.Equal(m.state, p.state) {
 		p.state, s.changed = m.state, true
+	}
+}
+
+// otherKey notes whose frames are under another key.
+func (s *segment) otherKey(from Peer, now time.Time) {
+	_, known := s.foreign[from]
+	switch {
+	case known:
+	case len(s.foreign) >= foreignMax:
+		return
+	case s.foreign == nil:
+		s.foreign = map[Peer]time.Time{}
+	}
+	s.foreign[from], s.changed = now, s.changed || !known
+}
+
+// forget lets those go that have sent nothing under another key for a while.
+func (s *segment) forget(now time.Time) {
+	for from, last := range s.foreign {
+		if now.Sub(last) >= 5*s.helloEvery() {
+			delete(s.foreign, from)
+			s.changed = true
+		}
 	}
 }
 
@@ -321,6 +352,7 @@ func (s *segment) seek(now time.Time) {
 
 // greet says hello to all.
 func (s *segment) greet(now time.Time) {
+	s.forget(now)
 	m := message{kind: hello, state: s.state()}
 	for _, p := range s.peers {
 		if p.silent && p.epoch != 0 {
@@ -424,6 +456,9 @@ func (s *segment) findings() Findings {
 	var f Findings
 	if s.cut {
 		f.Cut = []string{s.self.Link}
+	}
+	for from := range s.foreign {
+		f.OtherKey = append(f.OtherKey, from)
 	}
 	for _, p := range s.peers {
 		switch {

@@ -195,6 +195,31 @@ func (w *world) missedByAll(who ...int) bool {
 	return true
 }
 
+// TestAnotherKey: who has another key is not believed, and is told of until it falls silent.
+func TestAnotherKey(t *testing.T) {
+	w := newWorld(3, 1)
+	w.boot(2, "another secret")
+	w.run(5 * time.Second)
+	for i, others := range [][]Peer{{w.nodes[2].self}, {w.nodes[2].self}, {w.nodes[0].self, w.nodes[1].self}} {
+		f := w.nodes[i].findings()
+		slices.SortFunc(f.OtherKey, comparePeers)
+		if !slices.Equal(f.OtherKey, others) || len(f.Heard) != 2-len(others) {
+			t.Errorf("%d: %+v", i, f)
+		}
+	}
+	w.nodes[2].off = true
+	w.run(10 * time.Second)
+	if f := w.nodes[0].findings(); len(f.OtherKey) != 0 || len(f.Silent) != 0 {
+		t.Errorf("it is gone: %+v", f)
+	}
+	for i := range 2 * foreignMax {
+		w.nodes[0].otherKey(Peer{Node: fmt.Sprint(i)}, w.now)
+	}
+	if n := len(w.nodes[0].foreign); n != foreignMax {
+		t.Errorf("%d are remembered", n)
+	}
+}
+
 // TestTheDeadAreMissed: everybody knows, soon, and misses nobody else.
 func TestTheDeadAreMissed(t *testing.T) {
 	for _, n := range []int{3, 5, 10, 100} {

@@ -57,7 +57,7 @@ func TestStrangers(t *testing.T) {
 					t.Errorf("logged %s", log)
 				}
 				time.Sleep(time.Minute)
-				answers(t, seg, a, slices.SortedFunc(slices.Values([]cluster.MAC{ourMAC, otherMAC}), compareMACs)...)
+				answers(t, seg, a, slices.SortedFunc(slices.Values([]cluster.MAC{ourMAC, otherMAC}), cluster.MAC.Compare)...)
 				stranger.stop()
 				time.Sleep(15 * time.Second)
 				if st := s.Have().Addrs[a]; st.Conflict != none || len(st.Links) != 1 {
@@ -159,8 +159,6 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-func compareMACs(a, b cluster.MAC) int { return slices.Compare(a[:], b[:]) }
-
 // TestTwoSpeakersDoNotFight: two that each take themselves for the owner, as their views differ. The one that announces the address
 // last has it, the other asks until that is gone, and at no time do both answer.
 func TestTwoSpeakersDoNotFight(t *testing.T) {
@@ -238,7 +236,9 @@ func TestAPartitionHeals(t *testing.T) {
 			}
 			mark := left.rewind()
 			ours.Again = 1
-			give := func() { other.set(t, announce.L2Plan{Links: theirs.Links, Others: theirs.Others, Addrs: yield(addrs...).Addrs}) }
+			give := func() {
+				other.set(t, announce.L2Plan{Links: theirs.Links, Others: theirs.Others, Addrs: yield(addrs...).Addrs})
+			}
 			if yieldsFirst {
 				give()
 			}
