@@ -173,7 +173,7 @@ func addAddrs(name string, addrs []netip.Addr, bits4, bits6 int) error {
 		if a.Is6() {
 			addr = &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, bits6)), Flags: unix.IFA_F_NODAD}
 		}
-		if err := netlink.AddrAdd(ln, addr); err != nil {
+		if err := netlink.AddrReplace(ln, addr); err != nil {
 			return fmt.Errorf("add %s to %s: %w", addr, name, err)
 		}
 	}

@@ -38,7 +38,18 @@ type ledgered struct {
 // every change of a Service until its end. across says which addresses one sharing key may be used for from several namespaces.
 func onLightLab(t *testing.T, across func(netip.Addr) bool) *ledgered {
 	t.Helper()
-	p, err := light.up()
+	return ledgeredOn(t, light, across)
+}
+
+// onSegment begins a scenario on the light lab that has several nodes.
+func onSegment(t *testing.T) *ledgered {
+	t.Helper()
+	return ledgeredOn(t, segmented, nil)
+}
+
+func ledgeredOn(t *testing.T, on *shared, across func(netip.Addr) bool) *ledgered {
+	t.Helper()
+	p, err := on.up()
 	if err != nil {
 		t.Fatal("bring up the light lab:", err)
 	}

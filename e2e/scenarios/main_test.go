@@ -37,6 +37,8 @@ func newShared(o lab.Options) *shared {
 var (
 	full  = newShared(lab.Options{Name: "scenarios", Log: os.Stderr})
 	light = newShared(lab.Options{Name: "allocation", Light: true, Nodes: 1, Log: os.Stderr})
+	// segmented has several nodes that are quick to lose and to mend: the speakers are plain processes.
+	segmented = newShared(lab.Options{Name: "segment", Light: true, Nodes: 3, Log: os.Stderr})
 )
 
 func bringUp(ctx context.Context, o lab.Options) (*product.Product, error) {
@@ -66,7 +68,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	for _, s := range []*shared{full, light} {
+	for _, s := range []*shared{full, light, segmented} {
 		if !s.started {
 			continue
 		}
@@ -215,6 +217,13 @@ func (s *scene) owner(a netip.Addr, but string) (node, mac string) {
 // asking asks for addresses from the client until the returned function is called.
 func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (stop func() probe.Record) {
 	s.Helper()
+	stop, _ = s.counted(every, addrs...)
+	return stop
+}
+
+// counted is asking that says how many questions there were.
+func (s *scene) counted(every time.Duration, addrs ...netip.Addr) (stop func() probe.Record, asks func() int) {
+	s.Helper()
 	prober, err := probe.NewProber(s.Lab.NetNS(lab.Client), "eth0", every, addrs...)
 	if err != nil {
 		s.Fatal(err)
@@ -229,7 +238,7 @@ func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (stop func() pr
 			s.Error("asking from the client:", err)
 		}
 		return prober.Record()
-	}
+	}, prober.Asks
 }
 
 // answeredBy checks who answers for an address, for a second.

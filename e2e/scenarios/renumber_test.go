@@ -192,6 +192,7 @@ func TestSharersSplitAndTheOneThatChangedSaysWhyAndComesBack(t *testing.T) {
 	if a := addressesOf(s.becomes(younger, 1, "Allocated")); a[0].String() != "198.18.64.5" {
 		t.Fatalf("it shares %v", a)
 	}
+	s.eventually(patience, "the stream tells that it shares", func() bool { return len(s.story(younger).Addrs()) == 1 })
 	stayer := s.story(younger)
 
 	s.edit(elder, policy(corev1.ServiceExternalTrafficPolicyLocal))

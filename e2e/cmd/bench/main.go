@@ -1,6 +1,7 @@
-// Command bench measures Bellwether on labs. The part layer2 runs on a full one: how long a node's power loss is felt, from the
-// client's side, how soon a new Service is answered for, and how much memory the programs take. The part allocation runs on a
-// light one: how fast the controller is beside a bare client of the same API server, and what it costs.
+// Command bench measures Bellwether on labs. Allocation is measured on a light one: how fast the controller is beside a bare client of
+// the same API server, and what it costs. Segment is layer 2 on a light lab of five nodes, from the client's side: outages, planned
+// moves, latencies beside the kernel's, storms, thousands of addresses, and what an idle speaker takes. Layer2 is a smaller set on a
+// full lab, with images and manifests.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/bellwether-lb/bellwether/e2e/lab"
@@ -33,14 +35,23 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := f.String("only", "all", "which part to measure: layer2, allocation or all")
-	runs := f.Int("runs", 10, "repetitions of each measurement of layer2")
-	short := f.Bool("short", false, "measure allocation with few Services and repetitions, to see that it works")
+	var o options
+	only := f.String("only", "all", "what to measure: allocation, segment (layer 2 on five nodes), layer2 (the same on a whole Kubernetes), or all")
+	f.IntVar(&o.runs, "runs", 20, "repetitions of each measurement of layer 2")
+	f.BoolVar(&o.short, "short", false, "measure with few Services and repetitions, to see that it works")
+	list := f.String("parts", partNames(), "what of segment to measure")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"layer2", "allocation", "all"}, *only) {
-		return fmt.Errorf("-only is layer2, allocation or all, not %q", *only)
+	if !slices.Contains([]string{"layer2", "segment", "allocation", "all"}, *only) {
+		return fmt.Errorf("-only is allocation, segment, layer2 or all, not %q", *only)
+	}
+	o.parts = strings.Split(*list, ",")
+	if unknown := slices.DeleteFunc(slices.Clone(o.parts), func(p string) bool { return slices.Contains(strings.Split(partNames(), ","), p) }); len(unknown) > 0 {
+		return fmt.Errorf("-parts are some of %s, not %q", partNames(), unknown)
+	}
+	if o.runs < 1 {
+		return fmt.Errorf("-runs is %d: set it to 1 or more", o.runs)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("run it as root: it makes network namespaces and runs container runtimes in them")
@@ -50,17 +61,32 @@ func run(ctx context.Context, args []string) (err error) {
 		return fmt.Errorf("wait for the machine: %w", err)
 	}
 	defer release()
-	if *only != "layer2" {
-		if err := onLab(ctx, allocationLab(), func(p *product.Product) error { return measureAllocation(ctx, p, os.Stdout, *short) }); err != nil {
+	for _, m := range []struct {
+		name string
+		on   lab.Options
+		do   func(*product.Product) error
+	}{
+		{"allocation", allocationLab(), func(p *product.Product) error { return measureAllocation(ctx, p, os.Stdout, o.short) }},
+		{"segment", segmentLab(), func(p *product.Product) error { return measureSegment(ctx, p, os.Stdout, o) }},
+		{"layer2", lab.Options{Name: "bench"}, func(p *product.Product) error {
+			return (&bench{Product: p, runs: max(o.runs/2, 1), out: os.Stdout}).all(ctx)
+		}},
+	} {
+		if *only != m.name && *only != "all" {
+			continue
+		}
+		if err := onLab(ctx, m.on, m.do); err != nil {
 			return err
 		}
 	}
-	if *only != "allocation" {
-		return onLab(ctx, lab.Options{Name: "bench"}, func(p *product.Product) error {
-			return (&bench{Product: p, runs: *runs, out: os.Stdout}).all(ctx)
-		})
-	}
 	return nil
+}
+
+// options say how much is measured.
+type options struct {
+	runs  int
+	short bool
+	parts []string // of segment
 }
 
 // onLab has Bellwether in a lab while something is measured.

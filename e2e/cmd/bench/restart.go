@@ -79,12 +79,20 @@ func (a *allocation) resident(ctx context.Context, what string, bar float64) err
 	if err != nil {
 		return err
 	}
+	now, peak, err := residentOf(p)
+	if err != nil {
+		return err
+	}
+	a.table = append(a.table, figure{what: what, unit: "MB", bar: bar, values: []float64{now}}, figure{what: "   its peak", unit: "MB", values: []float64{peak}})
+	return nil
+}
+
+// residentOf is the resident set of a process, now and at most, in millions of bytes.
+func residentOf(p *lab.Process) (now, peak float64, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
 	if err != nil {
-		return fmt.Errorf("read the memory of %s: %w", p.Spec.Name, err)
+		return 0, 0, fmt.Errorf("read the memory of %s: %w", p.Spec.Name, err)
 	}
-	now := figure{what: what, unit: "MB", bar: bar}
-	peak := figure{what: "   its peak", unit: "MB"}
 	for line := range strings.Lines(string(status)) {
 		fields := strings.Fields(line)
 		if len(fields) != 3 || fields[0] != "VmRSS:" && fields[0] != "VmHWM:" {
@@ -92,14 +100,13 @@ func (a *allocation) resident(ctx context.Context, what string, bar float64) err
 		}
 		kib, err := strconv.ParseFloat(fields[1], 64)
 		if err != nil {
-			return fmt.Errorf("read the memory of %s: %w", p.Spec.Name, err)
+			return 0, 0, fmt.Errorf("read the memory of %s: %w", p.Spec.Name, err)
 		}
 		if fields[0] == "VmRSS:" {
-			now.values = []float64{kib * 1024 / 1e6}
+			now = kib * 1024 / 1e6
 		} else {
-			peak.values = []float64{kib * 1024 / 1e6}
+			peak = kib * 1024 / 1e6
 		}
 	}
-	a.table = append(a.table, now, peak)
-	return nil
+	return now, peak, nil
 }

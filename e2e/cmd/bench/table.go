@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -13,22 +14,31 @@ type figure struct {
 	values []float64
 	unit   string
 	bar    float64 // the median is to be no more; zero where there is no such bar
-	none   bool    // the bar is zero
+	worst  float64 // the greatest is to be no more; zero likewise
+	none   bool    // the greatest is to be zero
 }
 
 func (f figure) String() string {
 	sorted := slices.Sorted(slices.Values(f.values))
 	n := len(sorted)
-	median := sorted[n/2]
-	text := fmt.Sprintf("%-84s %8s %8s %8s %-4s n=%d", f.what, number(sorted[0]), number(median), number(sorted[n-1]), f.unit, n)
-	if f.bar == 0 && !f.none {
+	median, most := sorted[n/2], sorted[n-1]
+	text := fmt.Sprintf("%-84s %8s %8s %8s %8s %-4s n=%d", f.what, number(sorted[0]), number(median), number(sorted[99*(n-1)/100]), number(most), f.unit, n)
+	var bars []string
+	missed := false
+	if f.bar > 0 {
+		bars, missed = append(bars, "median "+number(f.bar)), median > f.bar
+	}
+	if f.worst > 0 || f.none {
+		bars, missed = append(bars, "worst "+number(f.worst)), missed || most > f.worst
+	}
+	if bars == nil {
 		return text
 	}
 	verdict := "holds"
-	if median > f.bar {
+	if missed {
 		verdict = "MISSED"
 	}
-	return fmt.Sprintf("%-124s bar %s: %s", text, number(f.bar), verdict)
+	return fmt.Sprintf("%-134s %s: %s", text, strings.Join(bars, ", "), verdict)
 }
 
 // number writes a value with as many digits as are worth reading.
@@ -47,7 +57,7 @@ func number(v float64) string {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func printTable(out io.Writer, table []figure) {
-	fmt.Fprintf(out, "%-84s %8s %8s %8s\n", "", "min", "median", "max")
+	fmt.Fprintf(out, "%-84s %8s %8s %8s %8s\n", "", "min", "median", "p99", "max")
 	for _, f := range table {
 		fmt.Fprintln(out, f)
 	}
