@@ -90,7 +90,7 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 				view := announce.View{Self: "me", Alive: cluster.Members{Known: true, Alive: alive}}
 				for _, n := range []string{"me", "other", "third"} {
 					view.Nodes = append(view.Nodes, cluster.Node{Name: n})
-					for _, heard := range strings.Fields(st.alive) { // "-" after a name: it leaves; "?": it has said nothing yet
+					for heard := range strings.FieldsSeq(st.alive) { // "-" after a name: it leaves; "?": it has said nothing yet
 						if strings.TrimRight(heard, "-?") == n {
 							alive[n] = cluster.Member{Ready: !strings.HasSuffix(heard, "?"), Leaving: strings.HasSuffix(heard, "-")}
 						}

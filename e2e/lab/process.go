@@ -248,7 +248,7 @@ func (p *Process) LogTail(lines int) string {
 // PLACE/NAME.log, and in the full mode the logs of pods into NODE/pods: down
 // removes them.
 func (l *Lab) CopyLogs(to string) error {
-	errs := []error{os.CopyFS(to, os.DirFS(filepath.Join(l.dir, "logs")))}
+	errs := []error{os.RemoveAll(to), os.CopyFS(to, os.DirFS(filepath.Join(l.dir, "logs")))}
 	for _, n := range l.Nodes() {
 		from := l.machine(n).PodLogs()
 		if _, err := os.Stat(from); err == nil {

@@ -32,6 +32,8 @@ type ledgered struct {
 	*scene
 	client kubernetes.Interface
 	holds  *holds.Stream
+	// unwatch ends holds before the scenario does.
+	unwatch context.CancelFunc
 }
 
 // onLightLab begins a scenario on the shared light lab: two controllers, and no traffic. The law of allocation is checked at
@@ -62,7 +64,9 @@ func ledgeredOn(t *testing.T, on *shared, across func(netip.Addr) bool) *ledgere
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.ctx)) // the end of the test is watched too
 	done := make(chan error, 1)
-	go func() { done <- s.holds.Run(ctx) }()
+	watching, unwatch := context.WithCancel(ctx)
+	s.unwatch = unwatch
+	go func() { done <- s.holds.Run(watching) }()
 	t.Cleanup(func() {
 		s.sweep(ctx)
 		cancel()

@@ -53,16 +53,10 @@ func TestPlannedMovesLoseNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := tried(t, 6, 5*time.Millisecond)
 			node, owned := s.victim()
+			mac := s.hardware(node)
 			c.leave(s, node)
-			ended := false
-			end := func() {
-				if !ended {
-					ended = true
-					c.end(s, node)
-				}
-			}
-			t.Cleanup(end)
-			s.taken(node, owned)
+			end := s.later(func() { c.end(s, node) })
+			s.taken(mac, owned)
 			time.Sleep(3500 * time.Millisecond) // longer than an old owner answers that hears no new one
 			end()
 			s.back()
@@ -103,20 +97,15 @@ func TestASegmentIsPartedAndHeals(t *testing.T) {
 	go func() { done <- there.Run(ctx) }()
 	heal, err := s.Lab.Part(node, lab.Router)
 	s.act(err)
-	healed := false
-	mend := func() {
-		if !healed {
-			healed = true
-			if err := heal(); err != nil {
-				t.Error(err)
-			}
+	mend := s.later(func() {
+		if err := heal(); err != nil {
+			t.Error(err)
 		}
-	}
-	t.Cleanup(mend)
-	s.taken(node, owned) // as the half with the API server says
+	})
+	s.taken(s.hardware(node), owned) // as the client's half hears it
 	time.Sleep(3 * time.Second)
+	whole := time.Now() // from here on, frames may cross
 	mend()
-	whole := time.Now()
 	s.back()
 	cancel()
 	s.act(<-done)

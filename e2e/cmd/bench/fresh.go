@@ -6,12 +6,10 @@ import (
 	"net/netip"
 	"strings"
 	"time"
-
-	"github.com/bellwether-lb/bellwether/e2e/lab"
 )
 
 func parseAddrs(text string) (addrs []netip.Addr, err error) {
-	for _, field := range strings.Fields(text) {
+	for field := range strings.FieldsSeq(text) {
 		a, err := netip.ParseAddr(field)
 		if err != nil {
 			return nil, err
@@ -28,9 +26,9 @@ func (s *segment) freshOnes(ctx context.Context) error {
 	next := netip.MustParseAddr("198.18.64.0") // first fit: the pool's first address
 	for i := range max(s.runs, 5) {
 		var created, seen time.Time
-		record, _, err := s.probed(ctx, lab.Client, time.Millisecond, []netip.Addr{next}, func() (err error) {
+		record, _, err := s.probed(ctx, time.Millisecond, []netip.Addr{next}, func() (err error) {
 			created = time.Now()
-			if err = s.create(ctx, i, false); err != nil {
+			if err := s.create(ctx, i, false); err != nil {
 				return err
 			}
 			if seen, err = s.seen.one(ctx, nth(i)); err != nil {

@@ -63,7 +63,7 @@ func (r replies) figures(what string) []figure {
 // replies asks for two addresses in turn, a thousand times a second.
 func (s *segment) replies(ctx context.Context, ours, kernel netip.Addr, d time.Duration) (replies, error) {
 	var r replies
-	record, asked, err := s.probed(ctx, lab.Client, 2*time.Millisecond, []netip.Addr{ours, kernel}, func() error {
+	record, asked, err := s.probed(ctx, 2*time.Millisecond, []netip.Addr{ours, kernel}, func() error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -6,8 +6,6 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
-
-	"github.com/bellwether-lb/bellwether/e2e/lab"
 )
 
 // move is a planned move: what asks a node to give its addresses up, and what lets it have them back.
@@ -55,7 +53,7 @@ func (s *segment) moves(ctx context.Context) error {
 		lost := figure{what: "owner " + m.what + ": probes lost, of a thousand a second", none: true}
 		twice := figure{what: "   answered twice", none: true}
 		for range max(s.runs/4, 1) {
-			record, asked, err := s.probed(ctx, lab.Client, time.Millisecond, []netip.Addr{a}, func() error {
+			record, asked, err := s.probed(ctx, time.Millisecond, []netip.Addr{a}, func() error {
 				if err := m.leave(ctx, owner); err != nil {
 					return err
 				}
@@ -89,7 +87,7 @@ func (s *segment) keepBusy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	record, asked, err := s.probed(ctx, lab.Client, 10*time.Millisecond, []netip.Addr{a}, func() error { return busy(ctx, 4, s.busy) })
+	record, asked, err := s.probed(ctx, 10*time.Millisecond, []netip.Addr{a}, func() error { return busy(ctx, 4, s.busy) })
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"time"
-
-	"github.com/bellwether-lb/bellwether/e2e/lab"
 )
 
 // loss is a way to lose an owner, and to mend it.
@@ -66,7 +64,7 @@ func (s *segment) outages(ctx context.Context) error {
 
 func (s *segment) outage(ctx context.Context, l loss, a netip.Addr, owner string) (time.Duration, int, error) {
 	var struck, over time.Time
-	record, _, err := s.probed(ctx, lab.Client, time.Millisecond, []netip.Addr{a}, func() error {
+	record, _, err := s.probed(ctx, time.Millisecond, []netip.Addr{a}, func() error {
 		struck = time.Now()
 		if err := l.strike(ctx, owner); err != nil {
 			return err

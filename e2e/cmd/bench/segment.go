@@ -123,9 +123,9 @@ func (s *segment) awaitOwner(ctx context.Context, what string, a netip.Addr, ok 
 	return "", fmt.Errorf("waited 60 s for %s", what)
 }
 
-// probed asks for addresses from a place, each once an interval, while something is done.
-func (s *segment) probed(ctx context.Context, where string, every time.Duration, addrs []netip.Addr, do func() error) (record probe.Record, asked int, err error) {
-	prober, err := probe.NewProber(s.Lab.NetNS(where), "eth0", every, addrs...)
+// probed asks for addresses from the client's place, each once an interval, while something is done.
+func (s *segment) probed(ctx context.Context, every time.Duration, addrs []netip.Addr, do func() error) (record probe.Record, asked int, err error) {
+	prober, err := probe.NewProber(s.Lab.NetNS(lab.Client), "eth0", every, addrs...)
 	if err != nil {
 		return nil, 0, err
 	}
