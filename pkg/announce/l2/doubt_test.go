@@ -231,9 +231,7 @@ func TestAPartitionHeals(t *testing.T) {
 			s.set(t, ours)
 			other.set(t, theirs)
 			time.Sleep(time.Minute)
-			for p := range loser.open { // the segments become one
-				left.ports[p], p.lan = true, left
-			}
+			loser.plug(left) // the segments become one
 			mark := left.rewind()
 			ours.Again = 1
 			give := func() {

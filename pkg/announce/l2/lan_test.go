@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,13 +86,21 @@ func (n *nic) opener(link cluster.Link, family cluster.Family) (Port, error) {
 	if err := n.noOpen[link.Name]; err != nil {
 		return nil, err
 	}
-	p := &lanPort{nic: n, lan: n.segments[link.Name], link: link, family: family,
+	p := &lanPort{nic: n, link: link, family: family,
 		in: make(chan taped, 4096), fault: make(chan error, 1), closed: make(chan struct{})}
 	n.open[p] = true
-	p.lan.mu.Lock()
-	p.lan.ports[p] = true
-	p.lan.mu.Unlock()
+	p.plug(n.segments[link.Name])
 	return p, nil
+}
+
+// plug takes every open port over to a segment.
+func (n *nic) plug(into *lan) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for p := range n.open {
+		p.unplug()
+		p.plug(into)
+	}
 }
 
 // freeze keeps what comes in from being read until thaw is called.
@@ -148,7 +157,7 @@ func (n *nic) world() []string {
 
 type lanPort struct {
 	nic    *nic
-	lan    *lan
+	lan    atomic.Pointer[lan]
 	link   cluster.Link
 	family cluster.Family
 	in     chan taped
@@ -193,13 +202,14 @@ func (p *lanPort) Send(frame []byte) error {
 		return os.ErrClosed
 	default:
 	}
-	p.lan.send(p, frame)
+	p.lan.Load().send(p, frame)
 	return nil
 }
 
 func (p *lanPort) Only(addrs []netip.Addr) error {
-	p.lan.mu.Lock()
-	defer p.lan.mu.Unlock()
+	segment := p.lan.Load()
+	segment.mu.Lock()
+	defer segment.mu.Unlock()
 	p.only = slices.Clone(addrs)
 	return nil
 }
@@ -229,11 +239,23 @@ func (p *lanPort) Close() error {
 	p.nic.mu.Lock()
 	delete(p.nic.open, p)
 	p.nic.mu.Unlock()
-	p.lan.mu.Lock()
-	delete(p.lan.ports, p)
-	p.lan.mu.Unlock()
+	p.unplug()
 	close(p.closed)
 	return nil
+}
+
+func (p *lanPort) plug(into *lan) {
+	p.lan.Store(into)
+	into.mu.Lock()
+	defer into.mu.Unlock()
+	into.ports[p] = true
+}
+
+func (p *lanPort) unplug() {
+	from := p.lan.Load()
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	delete(from.ports, p)
 }
 
 // asker is the MAC of the station that asks in tests.
