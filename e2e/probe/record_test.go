@@ -33,33 +33,6 @@ func TestDoublesCountsMachinesPerQuestion(t *testing.T) {
 	}
 }
 
-func TestLongestOverlap(t *testing.T) {
-	a, b := netip.MustParseAddr("198.18.0.200"), netip.MustParseAddr("198.18.0.201")
-	at := func(ms int) time.Time { return time.Unix(1000, 0).Add(time.Duration(ms) * time.Millisecond) }
-	var record Record
-	twice := func(addr netip.Addr, ms ...int) {
-		for _, ms := range ms {
-			record = append(record, Sighting{Addr: addr, MAC: "x", Asked: at(ms)}, Sighting{Addr: addr, MAC: "y", Asked: at(ms)})
-		}
-	}
-	for _, c := range []struct {
-		what string
-		tell func()
-		want int
-	}{
-		{"nothing", func() {}, 0},
-		{"one question", func() { twice(a, 0) }, 0},
-		{"a handover of 10 ms", func() { twice(a, 10) }, 10},
-		{"another, a minute later", func() { twice(a, 60_000, 60_005) }, 10},
-		{"another address at the same time", func() { twice(b, 30, 45) }, 15},
-		{"two owners for long", func() { twice(b, 90_000, 90_900, 91_800) }, 1800},
-	} {
-		if c.tell(); record.LongestOverlap() != time.Duration(c.want)*time.Millisecond {
-			t.Errorf("%s: %v, want %d ms", c.what, record.LongestOverlap(), c.want)
-		}
-	}
-}
-
 func TestOutage(t *testing.T) {
 	zero := time.Unix(1000, 0)
 	outcomes := func(s string) (list []Outcome) {

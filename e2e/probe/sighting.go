@@ -131,22 +131,6 @@ func (r Record) Doubles() []Double {
 	return out
 }
 
-// LongestOverlap is the longest time in which the questions for one address
-// had answers from several machines, as they have while it is handed over.
-// What is a second or more apart is not of one overlap.
-func (r Record) LongestOverlap() time.Duration {
-	longest := time.Duration(0)
-	begun, last := map[netip.Addr]time.Time{}, map[netip.Addr]time.Time{}
-	for _, d := range r.Doubles() {
-		if d.Asked.Sub(last[d.Addr]) >= time.Second {
-			begun[d.Addr] = d.Asked
-		}
-		last[d.Addr] = d.Asked
-		longest = max(longest, d.Asked.Sub(begun[d.Addr]))
-	}
-	return longest
-}
-
 // decode reads an Ethernet frame that may say where an address is.
 func decode(frame []byte, at time.Time) (Sighting, bool) {
 	var f ethernet.Frame

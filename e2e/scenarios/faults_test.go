@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,13 +92,7 @@ func (s *trial) hardware(node string) string {
 
 // later has something done at the end of the test, or before if it is called.
 func (s *trial) later(do func()) (now func()) {
-	done := false
-	now = func() {
-		if !done {
-			done = true
-			do()
-		}
-	}
+	now = sync.OnceFunc(do)
 	s.Cleanup(now)
 	return now
 }
@@ -203,13 +198,14 @@ func TestAFailoverWithoutTheAPIServer(t *testing.T) {
 	server, err := s.Lab.Process(lab.Control, lab.APIServer)
 	s.act(err)
 	node, _ := s.victim()
-	s.unwatch() // an API server that starts again does not know what was before
+	s.unwatch() // an API server that has started again lets no watch go on from before
 	s.act(server.Kill())
 	time.Sleep(20 * time.Second)
 	s.act(s.Lab.PowerOff(s.ctx, node))
 	time.Sleep(40 * time.Second)
 	s.act(s.Lab.Restart(server))
 	s.act(s.Lab.WaitAPIServer(s.ctx))
+	s.watch()
 	s.act(s.Lab.PowerOn(s.ctx, node))
 	s.back()
 	s.verdict(outage)
@@ -220,14 +216,7 @@ func TestTheClockIsSet(t *testing.T) {
 	s := tried(t, 6, 5*time.Millisecond)
 	for _, by := range []time.Duration{2 * time.Second, -2 * time.Second} {
 		s.shiftClock(by)
-		mended := false
-		mend := func() {
-			if !mended {
-				mended = true
-				s.shiftClock(-by)
-			}
-		}
-		s.Cleanup(mend)
+		mend := s.later(func() { s.shiftClock(-by) })
 		time.Sleep(time.Second)
 		mend()
 		time.Sleep(2 * time.Second)

@@ -30,10 +30,10 @@ const patience = 90 * time.Second
 // ledgered is a scene on the light lab, where every change of a Service is seen.
 type ledgered struct {
 	*scene
-	client kubernetes.Interface
-	holds  *holds.Stream
-	// unwatch ends holds before the scenario does.
-	unwatch context.CancelFunc
+	client  kubernetes.Interface
+	holds   *holds.Stream
+	across  func(netip.Addr) bool
+	unwatch func() // ends the watch of holds, and reports what was held twice
 }
 
 // onLightLab begins a scenario on the shared light lab: two controllers, and no traffic. The law of allocation is checked at
@@ -55,29 +55,38 @@ func ledgeredOn(t *testing.T, on *shared, across func(netip.Addr) bool) *ledgere
 	if err != nil {
 		t.Fatal("bring up the light lab:", err)
 	}
-	s := &ledgered{scene: &scene{T: t, Product: p, ctx: t.Context()}}
+	s := &ledgered{scene: &scene{T: t, Product: p, ctx: t.Context()}, across: across}
 	if s.client, err = p.Lab.Client(); err != nil {
 		t.Fatal(err)
 	}
-	if s.holds, err = holds.Open(s.ctx, s.client.CoreV1(), holds.NewLedger(across)); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(s.ctx)) // the end of the test is watched too
-	done := make(chan error, 1)
-	watching, unwatch := context.WithCancel(ctx)
-	s.unwatch = unwatch
-	go func() { done <- s.holds.Run(watching) }()
+	s.watch()
 	t.Cleanup(func() {
-		s.sweep(ctx)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		for _, double := range s.holds.Doubles() {
-			t.Error("held twice:", double)
-		}
+		s.sweep(context.WithoutCancel(s.ctx)) // the end of the test is watched too
+		s.unwatch()
 	})
 	return s
+}
+
+// watch begins to check the law of allocation, from what there is now.
+func (s *ledgered) watch() {
+	s.Helper()
+	var err error
+	if s.holds, err = holds.Open(s.ctx, s.client.CoreV1(), holds.NewLedger(s.across)); err != nil {
+		s.Fatal(err)
+	}
+	stream := s.holds
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.ctx))
+	done := make(chan error, 1)
+	go func() { done <- stream.Run(ctx) }()
+	s.unwatch = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.Error(err)
+		}
+		for _, double := range stream.Doubles() {
+			s.Error("held twice:", double)
+		}
+	})
 }
 
 // sweep leaves two controllers running, and neither Services of type LoadBalancer nor pools.
