@@ -26,7 +26,12 @@ func NewFlood(netns, link string, first netip.Addr, addrs int) (*Flood, error) {
 	}
 	f := &Flood{tap: t}
 	for a := first; len(f.frames) < addrs; a = a.Next() {
-		frame, err := t.question(a)
+		own, err := t.source(a)
+		if err != nil {
+			t.close()
+			return nil, fmt.Errorf("prepare to ask for %s: %w", a, err)
+		}
+		frame, err := t.question(own, a)
 		if err != nil {
 			t.close()
 			return nil, fmt.Errorf("prepare to ask for %s: %w", a, err)

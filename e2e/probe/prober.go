@@ -17,22 +17,40 @@ import (
 	"github.com/mdlayher/packet"
 )
 
+// numbers is how many questions for one address are told apart. It is less
+// than a kernel's neighbour table holds, as each is an address of an asker.
+const numbers = 256
+
+// grace is how long the last questions are given to be answered.
+const grace = 250 * time.Millisecond
+
 // Prober asks for addresses on a link, over and over, and records the answers:
-// ARP who-has for IPv4 addresses, neighbour solicitations for IPv6 ones.
+// ARP who-has for IPv4 addresses, neighbour solicitations for IPv6 ones. Each
+// question is asked from another address, which its answer names: so an answer
+// that comes late is not taken for one to a later question.
 type Prober struct {
 	tap      *tap
 	interval time.Duration
 	targets  []netip.Addr
-	frames   map[netip.Addr][]byte // the question for each target
+	own      map[netip.Addr]netip.Addr // the link's address to ask for each target from
 
-	mu    sync.Mutex
-	asked map[netip.Addr]time.Time
-	seen  Record
-	asks  int
+	mu         sync.Mutex
+	questions  map[netip.Addr][]question // at their numbers, the newest of each number
+	seen       Record
+	asks       int
+	unanswered int // of those that are not in questions any more
 }
 
+// question is one that was asked.
+type question struct {
+	asked    time.Time // zero: there was none yet
+	answered bool
+}
+
+func (q question) open() bool { return !q.asked.IsZero() && !q.answered }
+
 // NewProber opens a link of a namespace for asking each target once per
-// interval. The link needs an address of each target's family to ask from.
+// interval. The link needs an address of each target's family.
 func NewProber(netns, link string, interval time.Duration, targets ...netip.Addr) (*Prober, error) {
 	if len(targets) == 0 || interval <= 0 {
 		return nil, errors.New("a prober needs an interval and something to ask for")
@@ -43,10 +61,11 @@ func NewProber(netns, link string, interval time.Duration, targets ...netip.Addr
 	}
 	p := &Prober{
 		tap: t, interval: interval, targets: targets,
-		frames: map[netip.Addr][]byte{}, asked: map[netip.Addr]time.Time{},
+		own: map[netip.Addr]netip.Addr{}, questions: map[netip.Addr][]question{},
 	}
 	for _, target := range targets {
-		if p.frames[target], err = t.question(target); err != nil {
+		p.questions[target] = make([]question, numbers)
+		if p.own[target], err = t.source(target); err != nil {
 			t.close()
 			return nil, fmt.Errorf("prepare to ask for %s: %w", target, err)
 		}
@@ -54,28 +73,51 @@ func NewProber(netns, link string, interval time.Duration, targets ...netip.Addr
 	return p, nil
 }
 
-// Run asks and records until ctx ends, and closes the sockets. The questions
-// are spread evenly over the interval.
+// Run asks and records until ctx ends, waits a moment for the last answers, and
+// closes the sockets. The questions are spread evenly over the interval.
 func (p *Prober) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	watched := make(chan error, 1)
-	go func() { watched <- p.tap.watch(ctx, p.note) }()
+	go func() { watched <- p.tap.watch(listening, p.note) }()
 	tick := time.NewTicker(max(p.interval/time.Duration(len(p.targets)), time.Microsecond))
 	defer tick.Stop()
 	for i := 0; ; i++ {
-		if err := p.ask(p.targets[i%len(p.targets)]); err != nil && ctx.Err() == nil {
-			cancel()
+		if err := p.ask(p.targets[i%len(p.targets)], i/len(p.targets)%numbers); err != nil && ctx.Err() == nil {
+			stop()
 			return errors.Join(err, <-watched)
 		}
 		select {
 		case <-ctx.Done():
+			p.linger(time.Now())
+			stop()
 			return <-watched
 		case err := <-watched:
 			return err
 		case <-tick.C:
 		}
 	}
+}
+
+// linger waits until the questions that were asked just before the end are
+// answered, or have had their time.
+func (p *Prober) linger(end time.Time) {
+	for time.Since(end) < grace && p.openSince(end.Add(-grace)) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (p *Prober) openSince(since time.Time) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, list := range p.questions {
+		for _, q := range list {
+			if q.open() && !q.asked.Before(since) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Record is what was answered so far.
@@ -92,17 +134,33 @@ func (p *Prober) Asks() int {
 	return p.asks
 }
 
-func (p *Prober) ask(target netip.Addr) error {
+// Unanswered is how many questions nobody has answered so far. Once Run has
+// returned, that is how many were lost.
+func (p *Prober) Unanswered() int {
+	open := p.openSince(time.Time{})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.unanswered + open
+}
+
+func (p *Prober) ask(target netip.Addr, number int) error {
 	conn := p.tap.arp
 	if target.Is6() {
 		conn = p.tap.ipv6
 	}
+	frame, err := p.tap.question(asker(p.own[target], number), target)
+	if err != nil {
+		return fmt.Errorf("ask for %s: %w", target, err)
+	}
 	// Noted first: on this machine the answer may be back before the send is.
 	p.mu.Lock()
-	p.asked[target] = time.Now()
+	q := &p.questions[target][number]
+	if q.open() {
+		p.unanswered++
+	}
+	*q = question{asked: time.Now()}
 	p.asks++
 	p.mu.Unlock()
-	frame := p.frames[target]
 	if _, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: frame[:6]}); err != nil {
 		return fmt.Errorf("ask for %s: %w", target, err)
 	}
@@ -114,20 +172,55 @@ func (p *Prober) note(s Sighting) {
 	if s.Kind != ARPReply && s.Kind != NASolicited {
 		return
 	}
+	number, ours := numberOf(s.to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var known bool
-	if s.Asked, known = p.asked[s.Addr]; known {
-		p.seen = append(p.seen, s)
+	list, known := p.questions[s.Addr]
+	if !ours || !known || list[number].asked.IsZero() {
+		return
+	}
+	list[number].answered = true
+	s.Asked = list[number].asked
+	p.seen = append(p.seen, s)
+}
+
+// asker is the address that the question of a number is asked from: one on the
+// lab's segment that no machine has.
+func asker(own netip.Addr, number int) netip.Addr {
+	if own.Is4() {
+		b := own.As4()
+		b[2], b[3] = askers4, byte(number)
+		return netip.AddrFrom4(b)
+	}
+	b := own.As16()
+	copy(b[8:], askers6)
+	b[15] = byte(number)
+	return netip.AddrFrom16(b)
+}
+
+// askers4 is the third byte of the askers' IPv4 addresses, 198.18.254.0/24, and
+// askers6 what the interface identifiers of the others begin with.
+const (
+	askers4 = 254
+	askers6 = "asking\x00"
+)
+
+// numberOf is the number of the question that an answer is sent to.
+func numberOf(to netip.Addr) (number int, ours bool) {
+	switch {
+	case to.Is4():
+		b := to.As4()
+		return int(b[3]), b[2] == askers4
+	case to.Is6():
+		b := to.As16()
+		return int(b[15]), string(b[8:15]) == askers6
+	default:
+		return 0, false
 	}
 }
 
 // question builds the frame that asks for a target.
-func (t *tap) question(target netip.Addr) ([]byte, error) {
-	from, err := t.source(target)
-	if err != nil {
-		return nil, err
-	}
+func (t *tap) question(from, target netip.Addr) ([]byte, error) {
 	if target.Is4() {
 		return t.whoHas(from, target)
 	}

@@ -57,3 +57,33 @@ func FuzzDecode(f *testing.F) {
 	f.Add(make([]byte, 60))
 	f.Fuzz(func(_ *testing.T, frame []byte) { decode(frame, time.Time{}) })
 }
+
+func TestALateAnswerBelongsToItsOwnQuestion(t *testing.T) {
+	for _, c := range []struct{ own, target string }{{"198.18.0.2", "198.18.0.200"}, {"fd00:198:18::2", "fd00:198:18::200"}} {
+		own, target := netip.MustParseAddr(c.own), netip.MustParseAddr(c.target)
+		first, second := time.Unix(1, 0), time.Unix(2, 0)
+		list := make([]question, numbers)
+		list[numbers-1], list[0] = question{asked: first}, question{asked: second}
+		p := &Prober{questions: map[netip.Addr][]question{target: list}}
+		answer := func(to netip.Addr, mac string) {
+			p.note(Sighting{Addr: target, MAC: mac, Kind: ARPReply, to: to})
+		}
+		if lost := p.Unanswered(); lost != 2 {
+			t.Errorf("%s: %d unanswered before any answer, want 2", target, lost)
+		}
+		answer(asker(own, 0), "new")
+		answer(asker(own, numbers-1), "old") // later, to the question before
+		answer(asker(own, 7), "nobody asked that")
+		answer(own, "another program on the client asked")
+		if d := p.Record().Doubles(); len(d) > 0 {
+			t.Errorf("%s: answers to two questions count as doubles: %v", target, d)
+		}
+		if len(p.Record()) != 2 || !p.Record()[1].Asked.Equal(first) || p.Unanswered() != 0 {
+			t.Errorf("%s: record %v, %d unanswered; want the two answers, and none", target, p.Record(), p.Unanswered())
+		}
+		answer(asker(own, numbers-1), "another")
+		if d := p.Record().Doubles(); len(d) != 1 || !d[0].Asked.Equal(first) {
+			t.Errorf("%s: doubles %v, want the first question", target, d)
+		}
+	}
+}

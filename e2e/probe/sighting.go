@@ -33,7 +33,9 @@ type Sighting struct {
 	MAC   string // what the packet says; 02:00:c6:12:00:0b is node-1 in the lab
 	From  string // the MAC of the frame's sender, when it is another
 	Kind  Kind
-	Asked time.Time // when a Prober last asked before this answer; zero otherwise
+	Asked time.Time // when a Prober asked what this answers; zero otherwise
+
+	to netip.Addr // whom it is sent to
 }
 
 // Record is a list of sightings in the order of time.
@@ -157,7 +159,7 @@ func decodeARP(payload []byte) (Sighting, bool) {
 	if p.UnmarshalBinary(payload) != nil {
 		return Sighting{}, false
 	}
-	s := Sighting{Addr: p.SenderIP, MAC: p.SenderHardwareAddr.String(), Kind: ARPReply}
+	s := Sighting{Addr: p.SenderIP, MAC: p.SenderHardwareAddr.String(), Kind: ARPReply, to: p.TargetIP}
 	if p.SenderIP == p.TargetIP {
 		s.Kind = ARPAnnounce
 	}
@@ -170,6 +172,7 @@ const (
 	ipv6HeaderLen  = 40
 	nextHeaderAt   = 6
 	hopLimitAt     = 7
+	destinationAt  = 24
 	protocolICMPv6 = 58
 	typeNA         = 136
 )
@@ -188,7 +191,7 @@ func decodeNA(payload []byte, source net.HardwareAddr) (Sighting, bool) {
 	if !ok {
 		return Sighting{}, false
 	}
-	s := Sighting{Addr: na.TargetAddress, MAC: source.String(), Kind: NAUnsolicited}
+	s := Sighting{Addr: na.TargetAddress, MAC: source.String(), Kind: NAUnsolicited, to: netip.AddrFrom16([16]byte(payload[destinationAt:]))}
 	if na.Solicited {
 		s.Kind = NASolicited
 	}

@@ -23,8 +23,7 @@ type trial struct {
 	addrs  []netip.Addr // two of each family and more, announced
 	owners map[netip.Addr]string
 	stop   func() probe.Record
-	asks   func() int
-	soFar  func() probe.Record
+	prober *probe.Prober
 	from   time.Time
 }
 
@@ -38,7 +37,7 @@ func tried(t *testing.T, n int, every time.Duration) *trial {
 		s.owners[a], _ = s.owner(a, "")
 	}
 	time.Sleep(2 * time.Second) // the first announcements are over
-	s.stop, s.asks, s.soFar = s.counted(every, s.addrs...)
+	s.stop, s.prober = s.probing(every, s.addrs...)
 	s.from = time.Now()
 	time.Sleep(300 * time.Millisecond)
 	return s
@@ -76,7 +75,7 @@ func (s *trial) taken(mac string, owned []netip.Addr) {
 	s.Helper()
 	for _, a := range owned {
 		s.eventually(patience, "another answers for "+a.String(), func() bool {
-			of := s.soFar().Of(a)
+			of := s.prober.Record().Of(a)
 			return len(of) > 0 && of[len(of)-1].MAC != mac
 		})
 	}
@@ -237,8 +236,8 @@ func TestTheClockIsSet(t *testing.T) {
 		}
 	}
 	// A question that is under way in the very moment is taken for a late one.
-	if asked, answered := s.asks(), len(record); answered < asked-8*len(s.addrs) {
-		t.Errorf("%d of %d questions were answered", answered, asked)
+	if lost := s.prober.Unanswered(); lost > 8*len(s.addrs) {
+		t.Errorf("%d of %d questions were not answered", lost, s.prober.Asks())
 	}
 }
 

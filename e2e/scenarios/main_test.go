@@ -217,12 +217,12 @@ func (s *scene) owner(a netip.Addr, but string) (node, mac string) {
 // asking asks for addresses from the client until the returned function is called.
 func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (stop func() probe.Record) {
 	s.Helper()
-	stop, _, _ = s.counted(every, addrs...)
+	stop, _ = s.probing(every, addrs...)
 	return stop
 }
 
-// counted is asking that says how many questions there were, and what was answered so far.
-func (s *scene) counted(every time.Duration, addrs ...netip.Addr) (stop func() probe.Record, asks func() int, soFar func() probe.Record) {
+// probing is asking with the prober itself.
+func (s *scene) probing(every time.Duration, addrs ...netip.Addr) (stop func() probe.Record, prober *probe.Prober) {
 	s.Helper()
 	prober, err := probe.NewProber(s.Lab.NetNS(lab.Client), "eth0", every, addrs...)
 	if err != nil {
@@ -238,7 +238,7 @@ func (s *scene) counted(every time.Duration, addrs ...netip.Addr) (stop func() p
 			s.Error("asking from the client:", err)
 		}
 		return prober.Record()
-	}, prober.Asks, prober.Record
+	}, prober
 }
 
 // answeredBy checks who answers for an address, for a second.

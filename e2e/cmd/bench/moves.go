@@ -53,7 +53,7 @@ func (s *segment) moves(ctx context.Context) error {
 		lost := figure{what: "owner " + m.what + ": probes lost, of a thousand a second", none: true}
 		twice := figure{what: "   answered twice", none: true}
 		for range max(s.runs/4, 1) {
-			record, asked, err := s.probed(ctx, time.Millisecond, []netip.Addr{a}, func() error {
+			record, unanswered, err := s.probed(ctx, time.Millisecond, []netip.Addr{a}, func() error {
 				if err := m.leave(ctx, owner); err != nil {
 					return err
 				}
@@ -71,10 +71,8 @@ func (s *segment) moves(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			doubles := len(record.Doubles())
-			// The last question may have had no time.
-			lost.values = append(lost.values, float64(max(asked-1-(len(record)-doubles), 0)))
-			twice.values = append(twice.values, float64(doubles))
+			lost.values = append(lost.values, float64(unanswered))
+			twice.values = append(twice.values, float64(len(record.Doubles())))
 		}
 		s.table = append(s.table, lost, twice)
 	}
@@ -87,14 +85,14 @@ func (s *segment) keepBusy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	record, asked, err := s.probed(ctx, 10*time.Millisecond, []netip.Addr{a}, func() error { return busy(ctx, 4, s.busy) })
+	record, unanswered, err := s.probed(ctx, 10*time.Millisecond, []netip.Addr{a}, func() error { return busy(ctx, 4, s.busy) })
 	if err != nil {
 		return err
 	}
 	s.table = append(s.table,
 		figure{what: "both cores busy for " + s.busy.String() + ": stations that answered, beside the owner", values: []float64{float64(len(record.MACs()) - 1)}, none: true},
 		figure{what: "   questions answered twice", values: []float64{float64(len(record.Doubles()))}, none: true},
-		figure{what: "   questions without an answer, of a hundred a second", values: []float64{float64(asked - len(record))}})
+		figure{what: "   questions without an answer, of a hundred a second", values: []float64{float64(unanswered)}})
 	return s.empty(ctx)
 }
 

@@ -123,8 +123,9 @@ func (s *segment) awaitOwner(ctx context.Context, what string, a netip.Addr, ok 
 	return "", fmt.Errorf("waited 60 s for %s", what)
 }
 
-// probed asks for addresses from the client's place, each once an interval, while something is done.
-func (s *segment) probed(ctx context.Context, every time.Duration, addrs []netip.Addr, do func() error) (record probe.Record, asked int, err error) {
+// probed asks for addresses from the client's place, each once an interval, while something is done, and
+// says how many questions were not answered.
+func (s *segment) probed(ctx context.Context, every time.Duration, addrs []netip.Addr, do func() error) (record probe.Record, unanswered int, err error) {
 	prober, err := probe.NewProber(s.Lab.NetNS(lab.Client), "eth0", every, addrs...)
 	if err != nil {
 		return nil, 0, err
@@ -138,7 +139,7 @@ func (s *segment) probed(ctx context.Context, every time.Duration, addrs []netip
 	if ended := <-done; err == nil {
 		err = ended
 	}
-	return prober.Record(), prober.Asks(), err
+	return prober.Record(), prober.Unanswered(), err
 }
 
 func (s *segment) speakerOn(node string) (*lab.Process, error) { return s.Lab.Process(node, "speaker") }
