@@ -221,8 +221,8 @@ func (s *scene) asking(every time.Duration, addrs ...netip.Addr) (stop func() pr
 	return stop
 }
 
-// probing is asking with the prober itself.
-func (s *scene) probing(every time.Duration, addrs ...netip.Addr) (stop func() probe.Record, prober *probe.Prober) {
+// probing is asking, with the prober that it is done by.
+func (s *scene) probing(every time.Duration, addrs ...netip.Addr) (func() probe.Record, *probe.Prober) {
 	s.Helper()
 	prober, err := probe.NewProber(s.Lab.NetNS(lab.Client), "eth0", every, addrs...)
 	if err != nil {
