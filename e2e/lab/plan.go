@@ -21,6 +21,7 @@ const (
 	Pool6 = "fd00:198:18::200-fd00:198:18::250" // the same
 	Bulk4 = "198.18.64.0/18"                    // on the LAN, never used by the lab: 16,384 addresses for benchmarks
 	Bulk6 = "fd00:198:18:0:1::/112"             // the same
+	// 198.18.254.0/24, and fd00:198:18:0:6173:6b69:6e67:0/120, is where probes ask from: no machine has it.
 )
 
 // Names of the places in a lab other than its nodes, which are node-1, node-2

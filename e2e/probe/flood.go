@@ -24,13 +24,13 @@ func NewFlood(netns, link string, first netip.Addr, addrs int) (*Flood, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := t.source(first)
+	if err != nil {
+		t.close()
+		return nil, fmt.Errorf("prepare to ask for %s: %w", first, err)
+	}
 	f := &Flood{tap: t}
 	for a := first; len(f.frames) < addrs; a = a.Next() {
-		own, err := t.source(a)
-		if err != nil {
-			t.close()
-			return nil, fmt.Errorf("prepare to ask for %s: %w", a, err)
-		}
 		frame, err := t.question(own, a)
 		if err != nil {
 			t.close()
