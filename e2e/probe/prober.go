@@ -34,14 +34,20 @@ type Prober struct {
 	targets  []netip.Addr
 	own      map[netip.Addr]netip.Addr // the link's address to ask for each target from
 
-	mu         sync.Mutex
-	questions  map[netip.Addr][]question // at their numbers, the newest of each number
-	seen       Record
-	asks       int
-	unanswered int // of those that are not in questions any more
+	mu        sync.Mutex
+	questions map[netip.Addr][]question // at their numbers, the newest of each number
+	seen      Record
+	asks      int
+	lost      []Question // of those that are not in questions any more
 }
 
-// question is one that was asked.
+// Question is one that was asked.
+type Question struct {
+	Addr  netip.Addr
+	Asked time.Time
+}
+
+// question is what is known of one.
 type question struct {
 	asked    time.Time // zero: there was none yet
 	answered bool
@@ -102,22 +108,22 @@ func (p *Prober) Run(ctx context.Context) error {
 // linger waits until the questions that were asked just before the end are
 // answered, or have had their time.
 func (p *Prober) linger(end time.Time) {
-	for time.Since(end) < grace && p.openSince(end.Add(-grace)) > 0 {
+	for time.Since(end) < grace && len(p.openSince(end.Add(-grace))) > 0 {
 		time.Sleep(time.Millisecond)
 	}
 }
 
-func (p *Prober) openSince(since time.Time) (n int) {
+func (p *Prober) openSince(since time.Time) (open []Question) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, list := range p.questions {
+	for addr, list := range p.questions {
 		for _, q := range list {
 			if q.open() && !q.asked.Before(since) {
-				n++
+				open = append(open, Question{addr, q.asked})
 			}
 		}
 	}
-	return n
+	return open
 }
 
 // Record is what was answered so far.
@@ -134,13 +140,15 @@ func (p *Prober) Asks() int {
 	return p.asks
 }
 
-// Unanswered is how many questions nobody has answered so far. Once Run has
-// returned, that is how many were lost.
-func (p *Prober) Unanswered() int {
+// Unanswered lists the questions that nobody has answered so far, in the order
+// they were asked. Once Run has returned, those are the ones that were lost.
+func (p *Prober) Unanswered() []Question {
 	open := p.openSince(time.Time{})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.unanswered + open
+	all := append(slices.Clone(p.lost), open...)
+	slices.SortFunc(all, func(a, b Question) int { return a.Asked.Compare(b.Asked) })
+	return all
 }
 
 func (p *Prober) ask(target netip.Addr, number int) error {
@@ -156,7 +164,7 @@ func (p *Prober) ask(target netip.Addr, number int) error {
 	p.mu.Lock()
 	q := &p.questions[target][number]
 	if q.open() {
-		p.unanswered++
+		p.lost = append(p.lost, Question{target, q.asked})
 	}
 	*q = question{asked: time.Now()}
 	p.asks++

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/bellwether-lb/bellwether/e2e/lab"
 )
@@ -56,6 +57,11 @@ func openTap(path, link string, promiscuous bool) (*tap, error) {
 		if t.ipv6, err = packet.Listen(t.ifi, packet.Raw, protoIPv6, &packet.Config{Filter: filter}); err != nil {
 			return err
 		}
+		for _, c := range []*packet.Conn{t.arp, t.ipv6} {
+			if err := widen(c); err != nil {
+				return err
+			}
+		}
 		if promiscuous {
 			return errors.Join(t.arp.SetPromiscuous(true), t.ipv6.SetPromiscuous(true))
 		}
@@ -66,6 +72,18 @@ func openTap(path, link string, promiscuous bool) (*tap, error) {
 		return nil, fmt.Errorf("open packet sockets on %s of %s: %w", link, path, err)
 	}
 	return t, nil
+}
+
+// widen gives a socket room for what comes in while this process has to wait
+// for a processor.
+func widen(c *packet.Conn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20) })
+	return errors.Join(err, set)
 }
 
 // onlyNA lets neighbour advertisements through, so that a busy link costs

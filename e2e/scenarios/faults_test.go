@@ -236,7 +236,7 @@ func TestTheClockIsSet(t *testing.T) {
 		}
 	}
 	// A question that is under way in the very moment is taken for a late one.
-	if lost := s.prober.Unanswered(); lost > 8*len(s.addrs) {
+	if lost := len(s.prober.Unanswered()); lost > 8*len(s.addrs) {
 		t.Errorf("%d of %d questions were not answered", lost, s.prober.Asks())
 	}
 }

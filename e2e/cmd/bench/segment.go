@@ -139,7 +139,7 @@ func (s *segment) probed(ctx context.Context, every time.Duration, addrs []netip
 	if ended := <-done; err == nil {
 		err = ended
 	}
-	return prober.Record(), prober.Unanswered(), err
+	return prober.Record(), len(prober.Unanswered()), err
 }
 
 func (s *segment) speakerOn(node string) (*lab.Process, error) { return s.Lab.Process(node, "speaker") }
