@@ -61,9 +61,11 @@ func TestWhoComesBackIsToldAgain(t *testing.T) {
 	}
 	step("this one starts", 0)
 	step("another starts", 0, cluster.Member{})
-	step("it is ready", 0, ready())
+	step("it says that it is not ready", 0, cluster.Member{Links: []cluster.Link{link("eth0", true)}})
+	step("it is ready", 0, ready(link("eth0", true)))
 	step("it is cut off", 0)
-	step("it is back", 1, ready())
+	step("it is back, and has said nothing yet", 0, cluster.Member{})
+	step("it says how it stands", 1, ready(link("eth0", true)))
 	step("its link falls silent", 1, ready(silentLink(link("eth0", true))))
 	step("and is heard again", 2, ready(link("eth0", true)))
 	step("nothing changes", 2, ready(link("eth0", true)))

@@ -115,8 +115,9 @@ func (s *seizure) others(view announce.View) (all []cluster.MAC, allKnown bool) 
 func (s *seizure) returned(view announce.View) int {
 	heard := make(map[string]bool, len(view.Nodes))
 	for _, n := range view.Nodes {
-		m, alive := view.Alive.Alive[n.Name]
-		heard[n.Name] = alive && !hasSilent(m)
+		m := view.Alive.Alive[n.Name]
+		told := m.Ready || m.Leaving || len(m.Links) > 0 // else it has said nothing yet
+		heard[n.Name] = told && !hasSilent(m)
 		if s.heard != nil && !s.heard[n.Name] && handsOver(view.Alive.Alive, n.Name) {
 			s.again++
 		}

@@ -169,6 +169,7 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 	for _, l := range a.lines {
 		a.ask(l, now)
 		a.speak(l, now)
+		a.seekOwners(l, now)
 		a.doubt(l, now)
 	}
 	if !flush {

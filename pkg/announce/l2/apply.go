@@ -151,6 +151,8 @@ func (a *Announcer) yield(v *voice, now time.Time) {
 	v.rival = cluster.MAC{}
 	v.phase, v.since, v.due = yielding, now, now.Add(a.timings.YieldBound)
 	a.yields = append(a.yields, deadline{v: v, due: v.due})
+	v.asked = 0
+	v.line.ceding = append(v.line.ceding, v)
 	a.stale = true
 }
 

@@ -55,7 +55,7 @@ func (o *owned) answerARP(frame, out []byte) (reply []byte, h heard) {
 		return nil, h
 	}
 	e, ok := o.answered(tpa)
-	if !ok {
+	if !ok || spa.IsUnspecified() && o.passes(e, sha) {
 		return nil, h
 	}
 	h.asked = e

@@ -221,17 +221,8 @@ func TestDoubtsDelayNothing(t *testing.T) {
 func TestAPartitionHeals(t *testing.T) {
 	for _, yieldsFirst := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			left, right := newLAN(), newLAN()
-			s := startSpeaker(t, newNIC(map[string]*lan{"eth0": left}), Timings{})
-			loser := newNIC(map[string]*lan{"eth0": right})
-			other := startSpeaker(t, loser, Timings{})
 			addrs := many(50)
-			ours, theirs := say(addrs...), planOf(otherLink, false, addrs...)
-			ours.Others, theirs.Others = []cluster.MAC{otherMAC}, []cluster.MAC{ourMAC}
-			s.set(t, ours)
-			other.set(t, theirs)
-			time.Sleep(time.Minute)
-			loser.plug(left) // the segments become one
+			s, other, left, ours, theirs := halves(t, addrs)
 			mark := left.rewind()
 			ours.Again = 1
 			give := func() {

@@ -79,6 +79,23 @@ func (v *voice) held() bool {
 	return v.ear.claimed.Load() >= v.round || v.first && v.ear.strange.Load() >= v.round
 }
 
+// seekOwners asks once for each address that a line has begun to yield. Its new owner announces it when that is a gain; where a
+// segment was parted, it has had it all along and says nothing, but answers.
+func (a *Announcer) seekOwners(l *line, now time.Time) {
+	for len(l.ceding) > 0 {
+		v := l.ceding[0]
+		seek := v.phase == yielding && v.asked == 0
+		if seek && !l.repeats.take(now, 1) {
+			return
+		}
+		l.ceding[0] = nil
+		l.ceding = l.ceding[1:]
+		if seek {
+			a.probe(v, now)
+		}
+	}
+}
+
 // probe asks the segment for a voice's address. It reports false if the socket failed, which has ended the voice.
 func (a *Announcer) probe(v *voice, now time.Time) bool {
 	f := cluster.FamilyOf(v.addr)

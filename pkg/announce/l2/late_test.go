@@ -1,7 +1,10 @@
 package l2
 
 import (
+	"bytes"
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,7 +147,8 @@ func TestManyOvertaken(t *testing.T) {
 	})
 }
 
-// TestReceivedIsWhenTheKernelHadIt: a frame that waits in the socket keeps the time at which it came in.
+// TestReceivedIsWhenTheKernelHadIt: a frame that waits in the socket keeps the time at which it came in. The kernel begins to note
+// times a moment after it has been asked to, so the first frames may have none.
 func TestReceivedIsWhenTheKernelHadIt(t *testing.T) {
 	near, far := newHost(t, "near"), newHost(t, "far")
 	segment(t, near, far)
@@ -155,15 +159,23 @@ func TestReceivedIsWhenTheKernelHadIt(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = in.Close() })
 		out := far.listen(t, f).port
-		before := time.Now()
-		send(t, out, claimOf(map[cluster.Family]netip.Addr{cluster.IPv4: real4, cluster.IPv6: real6}[f], far.link(t, "lan0").MAC))
-		sent := time.Now()
-		time.Sleep(50 * time.Millisecond)
-		if _, err := in.Read(make([]byte, ndpFrameMax)); err != nil {
-			t.Fatal(err)
-		}
-		if at := in.Received(); at.Before(before.Add(-time.Millisecond)) || at.After(sent.Add(20*time.Millisecond)) {
-			t.Errorf("%s: sent between %v and %v, received at %v, read at %v", f, before, sent, at, time.Now())
+		claim := claimOf(map[cluster.Family]netip.Addr{cluster.IPv4: real4, cluster.IPv6: real6}[f], far.link(t, "lan0").MAC)
+		var told []string
+		for noted := false; !noted; {
+			before := time.Now()
+			send(t, out, claim)
+			sent := time.Now()
+			time.Sleep(50 * time.Millisecond)
+			for buf, n := make([]byte, ndpFrameMax), 0; !bytes.Equal(buf[:n], claim); { // the kernels say things of their own
+				if n, err = in.Read(buf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at := in.Received()
+			noted = !at.Before(before.Add(-time.Millisecond)) && !at.After(sent.Add(20*time.Millisecond))
+			if told = append(told, fmt.Sprintf("sent %v, received %v later", sent, at.Sub(sent))); !noted && len(told) == 20 {
+				t.Fatalf("%s: %s", f, strings.Join(told, "; "))
+			}
 		}
 	}
 }

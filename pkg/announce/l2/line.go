@@ -22,6 +22,7 @@ type line struct {
 
 	asking          []*voice // inquiring
 	doubting        []*voice // asked for while they are announced
+	ceding          []*voice // to be asked for, as their new owner may have had them all along
 	first           []*voice // waiting for their first announcement, in order
 	later           schedule // live voices
 	firsts, repeats bucket   // what first and later may send

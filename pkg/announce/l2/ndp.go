@@ -76,7 +76,7 @@ func (o *owned) answerNDP(frame, out []byte) (reply []byte, h heard) {
 		o.rival(&h, target, sender)
 	}
 	e, ok := o.answered(target)
-	if n.src == target || !ok {
+	if n.src == target || !ok || n.src.IsUnspecified() && o.passes(e, sender) {
 		return nil, h
 	}
 	h.asked = e

@@ -137,6 +137,9 @@ func (a *Announcer) wake(now time.Time) time.Duration {
 				sooner(now.Add(max(tick, l.repeats.wait(1))))
 			}
 		}
+		if len(l.ceding) > 0 {
+			sooner(now.Add(max(tick, l.repeats.wait(1))))
+		}
 		if len(l.first) > 0 {
 			sooner(now.Add(max(tick, l.firsts.wait(2))))
 		}

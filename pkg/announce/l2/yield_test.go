@@ -199,6 +199,69 @@ func TestHandover(t *testing.T) {
 	}
 }
 
+// halves are two speakers that have had the same addresses for a minute, each on its half of a segment that is whole again.
+func halves(t *testing.T, addrs []netip.Addr) (s, other *speaker, seg *lan, ours, theirs announce.L2Plan) {
+	t.Helper()
+	left, right := newLAN(), newLAN()
+	s = startSpeaker(t, newNIC(map[string]*lan{"eth0": left}), Timings{})
+	parted := newNIC(map[string]*lan{"eth0": right})
+	other = startSpeaker(t, parted, Timings{})
+	ours, theirs = say(addrs...), planOf(otherLink, false, addrs...)
+	ours.Others, theirs.Others = []cluster.MAC{otherMAC}, []cluster.MAC{ourMAC}
+	s.set(t, ours)
+	other.set(t, theirs)
+	time.Sleep(time.Minute)
+	parted.plug(left)
+	return s, other, left, ours, theirs
+}
+
+// TestAYieldFindsWhoHasBeenThereAllAlong: the new owner knows of no partition, so it announces nothing.
+func TestAYieldFindsWhoHasBeenThereAllAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		addrs := many(100)
+		_, other, seg, _, theirs := halves(t, addrs)
+		theirs.Addrs = yield(addrs...).Addrs
+		other.set(t, theirs)
+		time.Sleep(100 * time.Millisecond)
+		for _, a := range addrs {
+			answers(t, seg, a, ourMAC)
+		}
+		if n := other.counters.ARP.Asks.Load() + other.counters.NDP.Asks.Load(); n != uint64(len(addrs)) {
+			t.Errorf("asked %d times about %d addresses", n, len(addrs))
+		}
+	})
+}
+
+// TestAYieldIsTakenByWhoAsks: the new owner has given way, as the old one announced the addresses last.
+func TestAYieldIsTakenByWhoAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		addrs := many(20)
+		s, other, seg, _, theirs := halves(t, addrs)
+		theirs.Again = 1
+		other.set(t, theirs)
+		time.Sleep(100 * time.Millisecond)
+		for _, a := range addrs {
+			answers(t, seg, a, otherMAC)
+		}
+		theirs.Addrs = yield(addrs...).Addrs
+		other.set(t, theirs)
+		for range 60 {
+			for _, a := range addrs {
+				if got := seg.ask(t, a, synctest.Wait); len(got) != 1 {
+					t.Fatalf("%s is answered by %v", a, got)
+				}
+			}
+			time.Sleep(tick)
+		}
+		for _, a := range addrs {
+			answers(t, seg, a, ourMAC)
+		}
+		if !other.Have().Quiet() || len(s.Have().Addrs) != len(addrs) {
+			t.Errorf("have %v and %v", other.Have(), s.Have())
+		}
+	})
+}
+
 func TestDefenceIsRateLimited(t *testing.T) {
 	for _, a := range []netip.Addr{vip4, vip6} {
 		synctest.Test(t, func(t *testing.T) {
