@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -165,10 +166,11 @@ func (l *Lab) writeKubeconfig(path string, ca []byte, auth *clientcmdapi.AuthInf
 	c.AuthInfos[name] = auth
 	c.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	c.CurrentContext = name
-	if err := clientcmd.WriteToFile(*c, path); err != nil {
-		return fmt.Errorf("write kubeconfig %s: %w", path, err)
+	data, err := clientcmd.Write(*c)
+	if err != nil {
+		return fmt.Errorf("encode kubeconfig %s: %w", path, err)
 	}
-	return nil
+	return writeFile(path, data)
 }
 
 func (l *Lab) pki(name string) string { return filepath.Join(l.dir, "pki", name) }
@@ -179,9 +181,22 @@ func (l *Lab) kubeconfig(user string) string {
 	return filepath.Join(l.dir, "kubeconfig", strings.ReplaceAll(user, ":", "-"))
 }
 
+// writeFile replaces a file in one step: whoever reads it meanwhile, as a program that shares a kubeconfig, sees all or nothing.
 func writeFile(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, data, 0o600)
+	tmp, err := os.CreateTemp(dir, ".*.tmp") // of mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return nil
 }

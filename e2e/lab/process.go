@@ -261,16 +261,12 @@ func (l *Lab) CopyLogs(to string) error {
 	return nil
 }
 
-// writeJSON replaces a file in one step: whoever reads it sees all or nothing.
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return writeFile(path, data)
 }
 
 func readJSON(path string, v any) error {
