@@ -22,6 +22,7 @@ type sink struct {
 func (*sink) Read([]byte) (int, error)  { return 0, nil }
 func (s *sink) Reply([]byte) error      { s.sent++; return nil }
 func (s *sink) Received() time.Time     { return time.Now().Add(-s.ago) }
+func (*sink) More() bool                { return false }
 func (*sink) Send([]byte) error         { return nil }
 func (*sink) Groups([]netip.Addr) error { return nil }
 func (*sink) Only([]netip.Addr) error   { return nil }

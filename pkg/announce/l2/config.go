@@ -98,7 +98,7 @@ type FamilyCounters struct {
 	Replies    atomic.Uint64 // replies sent to them
 	Gratuitous atomic.Uint64 // announcement frames sent
 	Malformed  atomic.Uint64 // frames that break their RFC
-	Late       atomic.Uint64 // requests that were read too late to be answered
+	Late       atomic.Uint64 // requests that were read too late to be answered, or were put to the owner before
 	Dropped    atomic.Uint64 // replies and announcement frames that the kernel did not take
 	Asks       atomic.Uint64 // questions put about addresses that are announced here, or should be
 	Claims     atomic.Uint64 // frames in which somebody else claims an address that is answered
@@ -118,6 +118,8 @@ type Port interface {
 	Read(buf []byte) (int, error)
 	// Received returns when the network received the frame that Read returned last. Same caller as Read.
 	Received() time.Time
+	// More reports whether another frame waits to be read. Same caller as Read.
+	More() bool
 	// Reply sends a frame on behalf of the goroutine that reads: it does not allocate and must not be called by any
 	// other.
 	Reply(frame []byte) error

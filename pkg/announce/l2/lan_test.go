@@ -188,6 +188,8 @@ func (p *lanPort) Read(buf []byte) (int, error) {
 
 func (p *lanPort) Received() time.Time { return p.last }
 
+func (p *lanPort) More() bool { return len(p.in) > 0 }
+
 func (p *lanPort) Reply(frame []byte) error { return p.Send(frame) }
 
 func (p *lanPort) Send(frame []byte) error {

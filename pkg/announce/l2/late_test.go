@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,9 +36,9 @@ func TestLateQuestionsAreNotAnswered(t *testing.T) {
 			"asked just now":                          {ago: 0, announced: time.Hour, answered: true},
 			"asked after the announcement":            {ago: 20 * time.Millisecond, announced: 30 * time.Millisecond, answered: true},
 			"asked before the announcement":           {ago: 30 * time.Millisecond, announced: 20 * time.Millisecond},
-			"asked long ago":                          {ago: late, announced: time.Hour},
+			"asked too long ago":                      {ago: tooLate, announced: time.Hour},
 			"announced in the future of a set clock":  {ago: 0, announced: -time.Hour, answered: true},
-			"the same, and asked an hour before that": {ago: late, announced: -time.Hour},
+			"the same, and asked an hour before that": {ago: tooLate, announced: -time.Hour},
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				r, s, a := readerOf(f, 1)
@@ -46,6 +47,41 @@ func TestLateQuestionsAreNotAnswered(t *testing.T) {
 				r.frame(question(t, a, asker))
 				if (s.sent == 1) != c.answered || (r.counters.Late.Load() == 1) == c.answered {
 					t.Errorf("%s, %s: %d replies, %d too late", f, name, s.sent, r.counters.Late.Load())
+				}
+			})
+		}
+	}
+}
+
+// TestALateQuestionWaitsForWhatCameInBehindIt: it is answered unless another has claimed the address since.
+func TestALateQuestionWaitsForWhatCameInBehindIt(t *testing.T) {
+	for _, a := range both() {
+		for _, claimed := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				seg := newLAN()
+				n := newNIC(map[string]*lan{"eth0": seg})
+				s := startSpeaker(t, n, Timings{})
+				s.set(t, say(a))
+				time.Sleep(10 * time.Second)
+				thaw := n.freeze()
+				mark := seg.rewind()
+				seg.send(nil, question(t, a, asker)) // the reader has this one when it stops
+				time.Sleep(tooLate / 2)
+				seg.send(nil, question(t, a, asker))
+				if claimed {
+					seg.send(nil, claimOf(a, otherMAC))
+				}
+				time.Sleep(late)
+				thaw()
+				synctest.Wait()
+				replies, c := 0, s.counters.of(cluster.FamilyOf(a))
+				for _, f := range seg.tape(mark) {
+					if cluster.MAC(f.frame[:6]) == asker && cluster.MAC(f.frame[6:12]) == ourMAC {
+						replies++
+					}
+				}
+				if want := map[bool]int{false: 2, true: 0}[claimed]; replies != want || c.Late.Load() != uint64(2-want) {
+					t.Errorf("%s, claimed: %t: %d replies to two late questions, %d counted as not answered", a, claimed, replies, c.Late.Load())
 				}
 			})
 		}
@@ -177,5 +213,31 @@ func TestReceivedIsWhenTheKernelHadIt(t *testing.T) {
 				t.Fatalf("%s: %s", f, strings.Join(told, "; "))
 			}
 		}
+	}
+}
+
+// TestMore: a socket says whether there is more to be read.
+func TestMore(t *testing.T) {
+	near, far := newHost(t, "near"), newHost(t, "far")
+	segment(t, near, far)
+	in, err := near.hearAll(near.link(t, "lan0"), cluster.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close() })
+	out := far.listen(t, cluster.IPv4).port
+	for range 3 {
+		send(t, out, claimOf(real4, far.link(t, "lan0").MAC))
+	}
+	time.Sleep(50 * time.Millisecond)
+	var more []bool
+	for range 3 {
+		if _, err := in.Read(make([]byte, ndpFrameMax)); err != nil {
+			t.Fatal(err)
+		}
+		more = append(more, in.More())
+	}
+	if !slices.Equal(more, []bool{true, true, false}) {
+		t.Errorf("with two, one and no more: %v", more)
 	}
 }

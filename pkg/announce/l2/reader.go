@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"bytes"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -16,9 +17,22 @@ const tellEvery = 20 * time.Millisecond
 const tooManyErrors = 100
 
 // late is the age of a frame at which this node was not there when it should have been: stopped, or starved. Nobody takes an
-// address over in less. A question of that age is not answered, as it may be another's by now; and a claim of that age is a
-// takeover that happened meanwhile.
+// address over in less. A question of that age is answered when nothing more has come in behind it, as it may be another's by now;
+// and a claim of that age is a takeover that happened meanwhile.
 const late = 100 * time.Millisecond
+
+// tooLate is the age at which a question is answered no more: whoever asks has asked again (RFC 4861 10: RETRANS_TIMER; the Linux
+// kernel's retrans_time_ms for ARP is the same).
+const tooLate = time.Second
+
+// belatedMax bounds the late questions that wait for their answers.
+const belatedMax = 1024
+
+// belated is the answer to a late question.
+type belated struct {
+	asked *ear
+	reply []byte
+}
 
 // claim tells the owner goroutine that somebody else claims an address.
 type claim struct {
@@ -49,6 +63,7 @@ type reader struct {
 	quit     <-chan struct{}
 
 	in, out [ndpFrameMax]byte
+	belated []belated
 }
 
 // run reads until the port fails, and says so unless the Announcer has ended.
@@ -59,6 +74,9 @@ func (r *reader) run() {
 		if err == nil {
 			failures = 0
 			r.frame(r.in[:n])
+			if len(r.belated) > 0 && !r.port.More() {
+				r.pay()
+			}
 			continue
 		}
 		if failures++; severityOf(err) == passing && failures < tooManyErrors {
@@ -72,7 +90,7 @@ func (r *reader) run() {
 	}
 }
 
-// frame deals with one frame. It takes no lock and allocates nothing.
+// frame deals with one frame. It takes no lock, and allocates nothing but for what is late.
 func (r *reader) frame(frame []byte) {
 	var reply []byte
 	var h heard
@@ -93,18 +111,39 @@ func (r *reader) frame(frame []byte) {
 	age := time.Since(at)
 	if h.asked != nil {
 		r.counters.Requests.Add(1)
-		if age >= late || h.asked.before(at) {
+		switch {
+		case age >= tooLate || h.asked.before(at) || len(r.belated) == belatedMax:
 			r.counters.Late.Add(1)
-		} else if err := r.port.Reply(reply); err != nil {
-			r.counters.Dropped.Add(1)
-		} else {
-			r.counters.Replies.Add(1)
+		case age >= late:
+			r.belated = append(r.belated, belated{asked: h.asked, reply: bytes.Clone(reply)})
+		default:
+			r.reply(reply)
 		}
 	}
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
 		r.tell(&h, own.who.stranger(h.by), age >= late, own.who.peer(h.by) && !h.claims.before(at))
 	}
+}
+
+func (r *reader) reply(frame []byte) {
+	if err := r.port.Reply(frame); err != nil {
+		r.counters.Dropped.Add(1)
+		return
+	}
+	r.counters.Replies.Add(1)
+}
+
+// pay answers the late questions about addresses that nobody has been heard to claim since.
+func (r *reader) pay() {
+	for _, o := range r.belated {
+		if o.asked.mode.Load() < answering {
+			r.counters.Late.Add(1)
+			continue
+		}
+		r.reply(o.reply)
+	}
+	r.belated = nil
 }
 
 // before reports whether something happened in the second before the address was announced. Where it seems longer ago, it is the

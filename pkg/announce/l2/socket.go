@@ -56,6 +56,8 @@ type packetPort struct {
 	readOnce  func(fd uintptr) bool
 	stamp     unix.Timespec
 	stampOnce func(fd uintptr)
+	waiting   int
+	moreOnce  func(fd uintptr)
 	out       []byte
 	sendErr   error
 	sendOnce  func(fd uintptr)
@@ -95,6 +97,13 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 		// What fails leaves the stamp zero.
 		_, _, _ = unix.Syscall(unix.SYS_IOCTL, fd, siocGStampNS, uintptr(unsafe.Pointer(&p.stamp)))
 	}
+	p.moreOnce = func(fd uintptr) {
+		n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+		p.waiting = 0
+		if err == nil {
+			p.waiting = n
+		}
+	}
 	p.sendOnce = func(fd uintptr) { _, p.sendErr = unix.Write(int(fd), p.out) }
 	if err := raw.Control(func(fd uintptr) {
 		// Best effort: a smaller buffer only means that a storm loses more.
@@ -126,6 +135,9 @@ func (p *packetPort) Received() time.Time {
 	}
 	return time.Unix(p.stamp.Unix())
 }
+
+// More implements Port.
+func (p *packetPort) More() bool { return p.raw.Control(p.moreOnce) == nil && p.waiting > 0 }
 
 // Reply implements Port.
 func (p *packetPort) Reply(frame []byte) error {
