@@ -343,7 +343,18 @@ func (s *ledgered) metric(controller, name string) (sum float64, known bool) {
 	if controller == controllers()[1] {
 		port = 7500
 	}
-	client := s.Lab.HTTPClient(lab.Control, 2*time.Second)
+	return s.metricAt(lab.Control, port, name)
+}
+
+// speakerMetric is the same of a node's speaker.
+func (s *scene) speakerMetric(node, name string) (sum float64, known bool) {
+	s.Helper()
+	return s.metricAt(node, 7480, name)
+}
+
+func (s *scene) metricAt(node string, port int, name string) (sum float64, known bool) {
+	s.Helper()
+	client := s.Lab.HTTPClient(node, 2*time.Second)
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
 	if err != nil {
 		return 0, false

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"fmt"
 	"os/exec"
 	"slices"
 	"syscall"
@@ -16,27 +15,7 @@ import (
 // lossless checks that every question was answered, by one.
 func (s *trial) lossless() {
 	s.Helper()
-	record := s.stop()
-	asked, lost := s.prober.Asks(), s.prober.Unanswered()
-	for _, q := range lost {
-		s.Errorf("for %s, the question of %s was not answered; around it %s", q.Addr, q.Asked.Format(clock), around(record.Of(q.Addr), q.Asked))
-	}
-	if twice := record.Doubles(); len(twice) > 0 {
-		s.Errorf("%d questions were answered twice, first %v", len(twice), twice[0])
-	}
-	s.Logf("%d questions, %d not answered", asked, len(lost))
-}
-
-const clock = "05.000000"
-
-// around tells the answers to the questions just before and after a moment: what was asked when, who answered, how soon.
-func around(r probe.Record, at time.Time) (told []string) {
-	for _, a := range r {
-		if d := a.Asked.Sub(at).Abs(); d <= 25*time.Millisecond {
-			told = append(told, fmt.Sprintf("%s: %s after %v", a.Asked.Format(clock), a.MAC, a.Time.Sub(a.Asked)))
-		}
-	}
-	return told
+	s.allAnswered(s.stop(), s.prober)
 }
 
 // TestPlannedMovesLoseNothing: all ways in which a node is asked to give its addresses up, and the way back.
