@@ -128,7 +128,8 @@ func (s *scene) allAnswered(record probe.Record, prober *probe.Prober) {
 		}
 	}
 	if twice := record.Doubles(); len(twice) > 0 {
-		s.Errorf("%d questions were answered twice, first %v", len(twice), twice[0])
+		first := twice[0]
+		s.Errorf("%d questions were answered twice, first %v; around it %s", len(twice), first, around(record.Of(first.Addr), first.Asked))
 	}
 	var slowest time.Duration
 	for _, a := range record {

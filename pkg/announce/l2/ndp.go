@@ -53,7 +53,7 @@ func (o *owned) answerNDP(frame, out []byte) (reply []byte, h heard) {
 	}
 	// Looking the target up before anything is validated keeps what is not for us cheap, however much of it there is.
 	target := netip.AddrFrom16([16]byte(frame[ethLen+ipv6Len+8:]))
-	if _, ok := o.listened(target); !ok {
+	if _, known := o.addrs[target]; !known {
 		return nil, h
 	}
 	n, ok := parseNeighbor(frame)

@@ -37,6 +37,7 @@ func (s *stations) stranger(m cluster.MAC) bool { return s.allKnown && !s.peer(m
 type ear struct {
 	mode    atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
 	from    atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
+	ceased  atomic.Int64 // when the frame came in that ended answering, in Unix nanoseconds: what was asked before is ours to answer
 	claimed atomic.Int64 // last claim of what may be another speaker; written by readers, read by the owner
 	strange atomic.Int64 // last claim of a stranger; likewise
 	late    atomic.Bool  // a claim came in long before it was read; set by readers, cleared by the owner
@@ -46,16 +47,17 @@ type ear struct {
 // The modes of an ear. That they are apart from the map lets thousands of addresses begin and cease to be answered one by
 // one, each in the very moment that it must, without a map being built each time.
 const (
-	mute      = iota // not announced yet, or not ours any more
-	asking           // not ours while somebody else claims it: claims are listened for
-	answering        // ours
-	ceding           // ours until somebody else claims it
+	mute       = iota // not announced yet, or not ours any more
+	asking            // not ours while somebody else claims it: claims are listened for
+	announcing        // ours when the announcement, which is on its way out, is out: questions wait for that
+	answering         // ours
+	ceding            // ours until somebody else claims it
 )
 
-// answered looks up an address that questions are answered for.
+// answered looks up an address that questions are answered for, or were until a moment ago.
 func (o *owned) answered(addr netip.Addr) (*ear, bool) {
 	e, ok := o.addrs[addr]
-	return e, ok && e.mode.Load() >= answering
+	return e, ok && (e.mode.Load() >= announcing || e.ceased.Load() != 0)
 }
 
 // listened looks up an address whose claims by others concern us.
@@ -65,12 +67,12 @@ func (o *owned) listened(addr netip.Addr) (*ear, bool) {
 }
 
 // passes reports whether a speaker that asks for an address, to have it, is to find nobody: it is being given up.
-func (o *owned) passes(e *ear, by cluster.MAC) bool { return e.mode.Load() == ceding && o.who.peer(by) }
+func (o *owned) passes(e *ear, by cluster.MAC) bool { return e.mode.Load() != answering && o.who.peer(by) }
 
 // heard is what a frame meant, besides the reply to it.
 type heard struct {
 	malformed bool
-	asked     *ear        // it asks for an address that is answered
+	asked     *ear        // it asks for an address that is answered, or was until a moment ago
 	claims    *ear        // it claims an address that is answered, in the name of ...
 	claimed   netip.Addr  // ... this address, for ...
 	by        cluster.MAC // ... this foreign station

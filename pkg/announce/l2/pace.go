@@ -77,14 +77,14 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 	}
 	if v.phase == queued {
 		v.ear.from.Store(time.Now().UnixNano())
+		v.ear.mode.Store(announcing)
 	}
 	for _, frame := range frames {
 		err := v.line.slot(f).port.Send(frame)
 		switch {
 		case err == nil:
 			if v.phase == queued {
-				// Whoever yields the address has stopped now. Until the next line nobody answers, so nothing comes first.
-				v.ear.mode.Store(answering)
+				v.ear.mode.Store(answering) // whoever yields the address has stopped now
 			}
 			counters.Gratuitous.Add(1)
 		case severityOf(err) == passing:

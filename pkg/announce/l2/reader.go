@@ -109,7 +109,7 @@ func (r *reader) frame(frame []byte) {
 	}
 	at := r.port.Received()
 	age := time.Since(at)
-	if h.asked != nil {
+	if h.asked != nil && h.asked.ours(at) {
 		r.counters.Requests.Add(1)
 		switch {
 		case age >= tooLate || h.asked.before(at) || len(r.belated) == belatedMax:
@@ -122,7 +122,7 @@ func (r *reader) frame(frame []byte) {
 	}
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
-		r.tell(&h, own.who.stranger(h.by), age >= late, own.who.peer(h.by) && !h.claims.before(at))
+		r.tell(&h, at, own.who.stranger(h.by), age >= late, own.who.peer(h.by) && !h.claims.before(at))
 	}
 }
 
@@ -146,6 +146,15 @@ func (r *reader) pay() {
 	r.belated = nil
 }
 
+// ours reports whether a question that came in at some time is for this node to answer. Frames may overtake each other on their way to
+// the reader, and a question the one that ended answering: it is still ours if it came in before that.
+func (e *ear) ours(at time.Time) bool {
+	for e.mode.Load() == announcing {
+		time.Sleep(10 * time.Microsecond)
+	}
+	return e.mode.Load() >= answering || at.UnixNano() < e.ceased.Load()
+}
+
 // before reports whether something happened in the second before the address was announced. Where it seems longer ago, it is the
 // machine's clock that was set.
 func (e *ear) before(at time.Time) bool {
@@ -153,9 +162,9 @@ func (e *ear) before(at time.Time) bool {
 	return ahead > 0 && ahead < int64(time.Second)
 }
 
-// tell passes a claim on without ever waiting. It is a stranger's, or came in late, or is another speaker's that has announced the
+// tell passes a claim, which came in at some time, on without ever waiting. It is a stranger's, or came in late, or is another speaker's that has announced the
 // address later than this one did.
-func (r *reader) tell(h *heard, stranger, late, newer bool) {
+func (r *reader) tell(h *heard, at time.Time, stranger, late, newer bool) {
 	now := int64(time.Since(r.born)) + 1 // never zero
 	ended := false
 	if stranger {
@@ -164,6 +173,9 @@ func (r *reader) tell(h *heard, stranger, late, newer bool) {
 		h.claims.claimed.Store(now)
 		if late && h.claims.mode.Load() == answering {
 			h.claims.late.Store(true)
+		}
+		if mode := h.claims.mode.Load(); mode == ceding || mode == answering && newer {
+			h.claims.ceased.Store(at.UnixNano())
 		}
 		// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new
 		// owner is going to answer it. Of two speakers that have an address, the one that announced it last knows better.

@@ -36,6 +36,11 @@ func TestReaderEndsYield(t *testing.T) {
 			if s.sent != 2 || e.mode.Load() != mute || r.missed.Load() != full {
 				t.Errorf("%s: %d replies, mode %d, missed %v", f, s.sent, e.mode.Load(), r.missed.Load())
 			}
+			s.ago = late / 2
+			r.frame(question(t, a, asker))
+			if s.sent != 3 {
+				t.Errorf("%s: a question that the claim has overtaken is not answered", f)
+			}
 		}
 	}
 }
@@ -75,9 +80,11 @@ func (p orderPort) Send(frame []byte) error {
 			continue
 		}
 		p.first[addr] = true
-		if v.ear.mode.Load() != mute {
+		if v.ear.mode.Load() != announcing {
 			p.t.Errorf("%s is answered before it is announced", addr)
 		}
+		p.lan.Load().send(nil, question(p.t, addr, asker))
+		synctest.Wait() // the question waits for the announcement
 		if addr.Is6() && len(p.groups) == 0 {
 			p.t.Errorf("%s is announced before its group is joined", addr)
 		}
@@ -87,7 +94,8 @@ func (p orderPort) Send(frame []byte) error {
 
 func TestOrderOfAGain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNIC(map[string]*lan{"eth0": newLAN()})
+		seg := newLAN()
+		n := newNIC(map[string]*lan{"eth0": seg})
 		var a *Announcer
 		first := map[netip.Addr]bool{}
 		a = New(Config{Open: func(l cluster.Link, f cluster.Family) (Port, error) {
@@ -102,6 +110,23 @@ func TestOrderOfAGain(t *testing.T) {
 		}
 		if len(first) != 2 {
 			t.Errorf("announced %v", first)
+		}
+		time.Sleep(time.Millisecond)
+		announced, answered := 0, 0
+		for _, f := range seg.tape(0) {
+			if cluster.MAC(f.frame[6:12]) != ourMAC {
+				continue
+			}
+			if cluster.MAC(f.frame[:6]) != asker {
+				announced++
+				continue
+			}
+			if answered++; answered > announced {
+				t.Error("a question is answered before the announcement")
+			}
+		}
+		if answered != 2 {
+			t.Errorf("%d of 2 questions that came in during an announcement were answered", answered)
 		}
 		cancel()
 		<-done
