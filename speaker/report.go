@@ -96,9 +96,18 @@ func (s *speaker) report(ctx context.Context) error {
 			}
 		}
 		s.metrics.announced.Set(float64(len(have.Addrs)))
-		s.status.box.Put(s.speakerStatus(have))
+		s.status.box.Put(func() v1beta1.SpeakerStatus { return s.speakerStatus(have) })
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(reportRest):
+		}
 	}
 }
+
+// reportRest is the shortest time between two looks at what is announced: each looks at all addresses, and in a flood of new ones
+// there is a change every few milliseconds.
+const reportRest = 50 * time.Millisecond
 
 // fellSilent returns the nodes whose speakers were heard and are not any more, if it falls to this node to say so: to the
 // first by name of those that are left.

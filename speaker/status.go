@@ -21,7 +21,7 @@ type statusWriter struct {
 	client *kube.Client
 	node   string
 	log    *slog.Logger
-	box    *reconcile.Latest[v1beta1.SpeakerStatus]
+	box    *reconcile.Latest[func() v1beta1.SpeakerStatus] // what works the status out, when there is time to write it
 	silent *reconcile.Latest[[]string] // nodes whose speaker has just fallen silent
 
 	written   *v1beta1.SpeakerStatus
@@ -30,7 +30,7 @@ type statusWriter struct {
 
 func newStatusWriter(client *kube.Client, node string, log *slog.Logger) *statusWriter {
 	return &statusWriter{client: client, node: node, log: log,
-		box: reconcile.NewLatest[v1beta1.SpeakerStatus](), silent: reconcile.NewLatest[[]string]()}
+		box: reconcile.NewLatest[func() v1beta1.SpeakerStatus](), silent: reconcile.NewLatest[[]string]()}
 }
 
 // rewrite is how often the status is written though nothing has changed: others may have taken this speaker for dead, and
@@ -44,7 +44,7 @@ func (w *statusWriter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case status := <-w.box.C():
-			if err := w.write(ctx, status); err != nil && ctx.Err() == nil {
+			if err := w.write(ctx, status()); err != nil && ctx.Err() == nil {
 				w.written = nil
 				w.log.Warn("Speaker status not written, will retry", "error", err)
 			}
