@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
@@ -58,7 +60,7 @@ func openTap(path, link string, promiscuous bool) (*tap, error) {
 			return err
 		}
 		for _, c := range []*packet.Conn{t.arp, t.ipv6} {
-			if err := widen(c); err != nil {
+			if err := prepare(c); err != nil {
 				return err
 			}
 		}
@@ -74,16 +76,38 @@ func openTap(path, link string, promiscuous bool) (*tap, error) {
 	return t, nil
 }
 
-// widen gives a socket room for what comes in while this process has to wait
-// for a processor.
-func widen(c *packet.Conn) error {
+// prepare gives a socket room for what comes in while this process has to wait
+// for a processor, has the kernel note when frames come in, and keeps what is
+// sent through it and its like from waking this process.
+func prepare(c *packet.Conn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var set error
-	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20) })
+	err = raw.Control(func(fd uintptr) {
+		set = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20),
+			unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+	})
+	received(raw) // the first time makes the kernel note times
 	return errors.Join(err, set)
+}
+
+// siocGStampNS is SIOCGSTAMPNS of linux/sockios.h, in its form for a timespec
+// of two words.
+const siocGStampNS = 0x8907
+
+// received is when the frame that was read last from a socket came in.
+func received(raw syscall.RawConn) time.Time {
+	var stamp unix.Timespec
+	err := raw.Control(func(fd uintptr) {
+		// What fails leaves the stamp zero.
+		_, _, _ = unix.Syscall(unix.SYS_IOCTL, fd, siocGStampNS, uintptr(unsafe.Pointer(&stamp)))
+	})
+	if err != nil || stamp == (unix.Timespec{}) {
+		return time.Now()
+	}
+	return time.Unix(stamp.Unix())
 }
 
 // onlyNA lets neighbour advertisements through, so that a busy link costs
@@ -116,6 +140,12 @@ func (t *tap) watch(ctx context.Context, f func(Sighting)) error {
 	errs := make([]error, 2)
 	for i, c := range []*packet.Conn{t.arp, t.ipv6} {
 		wg.Go(func() {
+			raw, err := c.SyscallConn()
+			if err != nil {
+				errs[i] = err
+				t.close() // ends the other one too
+				return
+			}
 			buf := make([]byte, 2048)
 			for {
 				n, _, err := c.ReadFrom(buf)
@@ -126,7 +156,7 @@ func (t *tap) watch(ctx context.Context, f func(Sighting)) error {
 					}
 					return
 				}
-				if s, ok := decode(buf[:n], time.Now()); ok {
+				if s, ok := decode(buf[:n], received(raw)); ok {
 					f(s)
 				}
 			}
