@@ -88,7 +88,7 @@ func (m *Membership) Leave(ctx context.Context) {
 	}
 }
 
-// settings is a profile for one Ethernet segment or a few: a dead member is noticed by its peers in two or three seconds. What must
+// settings is a profile for one Ethernet segment or a few: a dead member is noticed by its peers in four or five seconds. What must
 // be noticed sooner is the heartbeat's to notice; a probe costs more than all that the heartbeat says in its time.
 func (m *Membership) settings() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
@@ -97,9 +97,9 @@ func (m *Membership) settings() *memberlist.Config {
 	c.AdvertiseAddr, c.AdvertisePort = m.cfg.Bind.String(), int(m.cfg.Port)
 	c.SecretKey = m.cfg.Key
 	c.Delegate, c.Events = m.delegate, m.delegate
-	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
+	c.ProbeInterval, c.ProbeTimeout = time.Second, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
-	c.GossipInterval = 250 * time.Millisecond
+	c.GossipInterval = 500 * time.Millisecond
 	c.GossipToTheDeadTime = 10 * time.Second
 	c.PushPullInterval = 10 * time.Second
 	c.TCPTimeout = time.Second
@@ -279,11 +279,14 @@ func (m *Membership) create(ctx context.Context) *memberlist.Memberlist {
 // patience is how long a node that meets none of its peers waits before it takes itself for the only one.
 const patience = 5 * time.Second
 
+// The pauses of join, while peers are missing and while none is.
+const joinPause, joinedPause = 500 * time.Millisecond, 5 * time.Second
+
 // join asks peers that are not members to be, a few at a time.
 func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 	var peers map[string]netip.Addr
 	var since time.Time
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTimer(joinPause)
 	defer tick.Stop()
 	for {
 		select {
@@ -295,10 +298,14 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 			}
 		case <-tick.C:
 		}
+		tick.Reset(joinPause)
 		if peers == nil {
 			continue
 		}
 		missing := m.missing(list, peers)
+		if len(missing) == 0 {
+			tick.Reset(joinedPause)
+		}
 		met := len(list.Members()) > 1
 		for _, addr := range pickSome(missing, 3) {
 			if _, err := list.Join([]string{addr}); err != nil {
