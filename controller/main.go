@@ -19,6 +19,7 @@ import (
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/kube/lease"
 	"github.com/bellwether-lb/bellwether/internal/obs"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 )
@@ -115,7 +116,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		client:    client,
 		namespace: o.namespace,
 		poke:      poke,
-		lease:     kube.NewLease(client, o.namespace, "bellwether-controller", o.identity, poke, log),
+		lease:     lease.New(client.Config, o.namespace, "bellwether-controller", o.identity, poke, log),
 		events:    kube.NewRecorder(client, "bellwether-controller", ""),
 		overlay:   kube.NewOverlay(),
 		retention: newRetention(),

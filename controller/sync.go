@@ -14,6 +14,7 @@ import (
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/internal/kube/lease"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/allocator"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -37,7 +38,7 @@ type syncer struct {
 	speakers   *kube.Source[kube.Said]
 
 	convert func(*corev1.Service) kube.Service
-	lease   *kube.Lease
+	lease   *lease.Lease
 	events  *kube.Recorder
 	reports *reporter
 	metrics *metrics

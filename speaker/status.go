@@ -22,7 +22,7 @@ type statusWriter struct {
 	node   string
 	log    *slog.Logger
 	box    *reconcile.Latest[func() v1beta1.SpeakerStatus] // what works the status out, when there is time to write it
-	silent *reconcile.Latest[[]string] // nodes whose speaker has just fallen silent
+	silent *reconcile.Latest[[]string]                     // nodes whose speaker has just fallen silent
 
 	written   *v1beta1.SpeakerStatus
 	writtenAt time.Time

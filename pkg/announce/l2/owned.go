@@ -67,7 +67,9 @@ func (o *owned) listened(addr netip.Addr) (*ear, bool) {
 }
 
 // passes reports whether a speaker that asks for an address, to have it, is to find nobody: it is being given up.
-func (o *owned) passes(e *ear, by cluster.MAC) bool { return e.mode.Load() != answering && o.who.peer(by) }
+func (o *owned) passes(e *ear, by cluster.MAC) bool {
+	return e.mode.Load() != answering && o.who.peer(by)
+}
 
 // heard is what a frame meant, besides the reply to it.
 type heard struct {

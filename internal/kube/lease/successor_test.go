@@ -1,4 +1,4 @@
-package kube
+package lease
 
 import (
 	"context"
@@ -61,11 +61,8 @@ func TestALeaderThatWasCutOffLeavesTheLeaseToItsSuccessor(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(lease)
 	}))
 	defer srv.Close()
-	c, err := NewClient(&rest.Config{Host: srv.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := NewLease(c, "ns", "lease", "first", reconcile.NewPoke(), slog.New(slog.DiscardHandler))
+	c := &rest.Config{Host: srv.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
+	l := New(c, "ns", "lease", "first", reconcile.NewPoke(), slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	go l.Run(ctx, func() {})
 	defer cancel()

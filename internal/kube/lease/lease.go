@@ -1,4 +1,6 @@
-package kube
+// Package lease keeps one writer among the replicas of the controller. It is a room of its own as its library brings the types of all
+// of Kubernetes' APIs along, which a speaker has no use for: they are megabytes of memory on every node.
+package lease
 
 import (
 	"context"
@@ -10,6 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
@@ -18,7 +21,7 @@ import (
 
 // Lease keeps one writer among the replicas of the controller.
 type Lease struct {
-	client    *Client
+	config    *rest.Config
 	namespace string
 	name      string
 	identity  string
@@ -31,9 +34,9 @@ type Lease struct {
 	until   atomic.Pointer[time.Time] // when the lease runs out, reckoned from before its last renewal was sent
 }
 
-// NewLease prepares a lease; Run takes part. The poke is rung when this replica becomes the writer, or stops being it.
-func NewLease(c *Client, namespace, name, identity string, poke reconcile.Poke, log *slog.Logger) *Lease {
-	return &Lease{client: c, namespace: namespace, name: name, identity: identity, poke: poke, log: log}
+// New prepares a lease; Run takes part. The poke is rung when this replica becomes the writer, or stops being it.
+func New(c *rest.Config, namespace, name, identity string, poke reconcile.Poke, log *slog.Logger) *Lease {
+	return &Lease{config: c, namespace: namespace, name: name, identity: identity, poke: poke, log: log}
 }
 
 const (
@@ -55,7 +58,7 @@ func (l *Lease) Run(ctx context.Context, drain func()) error {
 		drain()
 		stop()
 	}()
-	cfg := *l.client.Config
+	cfg := *l.config
 	cfg.Timeout = renewDeadline
 	coord, err := coordination.NewForConfig(&cfg)
 	if err != nil {
