@@ -165,6 +165,9 @@ func (m *Membership) Run(ctx context.Context) error {
 			view[at] = s
 		case states := <-m.heard.C():
 			heard = decodeAll(states)
+			if len(heard) > 0 {
+				m.settle(list, "on a segment")
+			}
 			for _, s := range heard {
 				if at := (origin{s.Node, s.Epoch}); s.Node != m.cfg.Node && view[at].Seq < s.Seq {
 					view[at] = s
@@ -314,11 +317,17 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 			}
 			met = true
 		}
-		if !m.settled.Load() && (met || len(missing) == 0 || time.Since(since) > patience) {
-			m.settled.Store(true)
-			m.cfg.Log.Info("settled", "members", list.NumMembers(), "notMet", len(m.missing(list, peers)))
-			m.delegate.poke.Ring()
+		if met || len(missing) == 0 || time.Since(since) > patience {
+			m.settle(list, "by gossip")
 		}
+	}
+}
+
+// settle notes that this node has met whom it waits for.
+func (m *Membership) settle(list *memberlist.Memberlist, how string) {
+	if m.settled.CompareAndSwap(false, true) {
+		m.cfg.Log.Info("settled", "met", how, "members", list.NumMembers())
+		m.delegate.poke.Ring()
 	}
 }
 

@@ -186,6 +186,9 @@ func TestWhoIsHeardOnASegmentIsAlive(t *testing.T) {
 	} {
 		b.Heard(c.states)
 		b.until(t, c.says, c.ok)
+		if heard := len(c.states) > 0; heard && !b.Settled() {
+			t.Errorf("%s, and it is still waiting to meet somebody", c.says)
+		}
 	}
 	b.Peers(map[string]netip.Addr{"a": netip.MustParseAddr("127.0.7.11")})
 	b.until(t, "gossip has met a", func(m cluster.Members) bool { return m.Alive["a"].Leaving && !m.Alive["a"].OnSegmentOnly })
