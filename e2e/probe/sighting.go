@@ -105,6 +105,15 @@ type Double struct {
 	MACs  []string
 }
 
+// Slowest is the longest time that an answer took. Only the record of a Prober
+// knows when it was asked for.
+func (r Record) Slowest() (slowest time.Duration) {
+	for _, s := range r {
+		slowest = max(slowest, s.Time.Sub(s.Asked))
+	}
+	return slowest
+}
+
 // Doubles lists the questions that several machines answered. Only the record
 // of a Prober knows which answer belongs to which question.
 func (r Record) Doubles() []Double {

@@ -131,11 +131,7 @@ func (s *scene) allAnswered(record probe.Record, prober *probe.Prober) {
 		first := twice[0]
 		s.Errorf("%d questions were answered twice, first %v; around it %s", len(twice), first, around(record.Of(first.Addr), first.Asked))
 	}
-	var slowest time.Duration
-	for _, a := range record {
-		slowest = max(slowest, a.Time.Sub(a.Asked))
-	}
-	s.Logf("%d questions, %d not answered; the slowest answer took %v", asked, len(lost), slowest.Round(time.Millisecond))
+	s.Logf("%d questions, %d not answered; the slowest answer took %v", asked, len(lost), record.Slowest().Round(time.Millisecond))
 }
 
 const clock = "05.000000"

@@ -248,7 +248,6 @@ func (p *play) comeback(ctx context.Context) error {
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- arp.Run(probing) }()
-	from := time.Now()
 	if err := p.product.Lab.PowerOn(ctx, off); err != nil {
 		return err
 	}
@@ -261,8 +260,8 @@ func (p *play) comeback(ctx context.Context) error {
 		return err
 	}
 	record := arp.Record()
-	p.good("%s owns %s again; %d questions were asked meanwhile, the longest wait for an answer was %v, and %d were answered twice",
-		p.owner, p.addrs[0], arp.Asks(), record.LongestGap(from, time.Now().Add(-50*time.Millisecond)).Length().Round(time.Millisecond), len(record.Doubles()))
+	p.good("%s owns %s again; of %d questions that were asked meanwhile, %d were not answered and %d answered twice; the slowest answer took %v",
+		p.owner, p.addrs[0], arp.Asks(), len(arp.Unanswered()), len(record.Doubles()), record.Slowest().Round(time.Millisecond))
 	return nil
 }
 
