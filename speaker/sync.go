@@ -35,7 +35,8 @@ type speaker struct {
 
 	services  *kube.Source[kube.Service]
 	nodes     *kube.Source[cluster.Node]
-	slices    *kube.Source[kube.Endpoints]
+	slices    *kube.Source[kube.Endpoints] // is watched from the first Service on whose externalTrafficPolicy is Local
+	local     chan struct{}                // closed when there is such a Service
 	pools     *kube.Source[v1beta1.IPAddressPool]
 	advs      *kube.Source[v1beta1.L2Advertisement]
 	links     *links.Watcher
@@ -72,7 +73,7 @@ type speaker struct {
 }
 
 func (s *speaker) synced() bool {
-	return s.services.Synced() && s.nodes.Synced() && s.slices.Synced() && s.pools.Synced() && s.advs.Synced()
+	return s.services.Synced() && s.nodes.Synced() && s.pools.Synced() && s.advs.Synced()
 }
 
 // ready says why this speaker does not own addresses yet. It is ready a little after it could be, when the others know:
@@ -107,7 +108,14 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	if !s.synced() || s.ownLinks.Load() == nil {
 		return 20 * time.Millisecond, nil
 	}
+	waiting := s.wantsEndpoints()
+	if waiting && s.planned.Load() == nil {
+		return 20 * time.Millisecond, nil
+	}
 	again := s.takeStance()
+	if waiting {
+		again = sooner(again, 50*time.Millisecond)
+	}
 	started := time.Now()
 	view, later := s.view()
 	again = sooner(again, later)
@@ -171,17 +179,50 @@ func (s *speaker) view() (v announce.View, again time.Duration) {
 	for _, r := range s.slices.Records() {
 		serving[r.Value.Service] = append(serving[r.Value.Service], r.Value.Serving...)
 	}
+	unknown := !s.slices.Synced()
 	for _, r := range s.services.Records() {
 		if !r.Value.Wanted || len(r.Value.Held) == 0 {
 			continue
 		}
 		service := r.Value.Service
+		if service.TrafficPolicy == cluster.TrafficLocal && unknown {
+			service.TrafficPolicy = cluster.TrafficCluster // rather than to announce it nowhere until the endpoints are known
+		}
 		if service.TrafficPolicy == cluster.TrafficLocal {
 			service.Serving = slices.Compact(slices.Sorted(slices.Values(serving[service.Key])))
 		}
 		v.Services = append(v.Services, service)
 	}
 	return v, again
+}
+
+// wantsEndpoints reports whether there is a Service that is announced only where it has endpoints, and these are not known yet. In most
+// clusters there is none, and nobody need hear of every Pod that comes and goes.
+func (s *speaker) wantsEndpoints() bool {
+	if s.slices.Synced() {
+		return false
+	}
+	for _, r := range s.services.Records() {
+		if r.Value.Wanted && r.Value.Service.TrafficPolicy == cluster.TrafficLocal {
+			select {
+			case <-s.local:
+			default:
+				close(s.local)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// watchEndpoints waits until somebody wants them.
+func (s *speaker) watchEndpoints(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.local:
+		return s.slices.Run(ctx)
+	}
 }
 
 // unready works out which nodes have not been Ready for too long, and returns how soon there is another, or 0.

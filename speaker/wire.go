@@ -46,6 +46,7 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		poke:          poke,
 		notReadyDelay: o.notReadyDelay,
 		log:           log,
+		local:         make(chan struct{}),
 		plans:         reconcile.NewLatest[announce.L2Plan](),
 		changed:       reconcile.NewPoke(),
 		counters:      &l2.Counters{},
@@ -103,7 +104,7 @@ func (s *speaker) run(ctx context.Context) error {
 	group, working := errgroup.WithContext(answering)
 	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Resync: time.Minute, Log: s.log}
 	for _, task := range []func(context.Context) error{
-		s.services.Run, s.nodes.Run, s.slices.Run, s.pools.Run, s.advs.Run,
+		s.services.Run, s.nodes.Run, s.watchEndpoints, s.pools.Run, s.advs.Run,
 		s.links.Run, s.proxy.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
 	} {
 		group.Go(func() error { return task(working) })
