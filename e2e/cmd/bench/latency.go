@@ -26,11 +26,16 @@ func (s *segment) latency(ctx context.Context, present int) error {
 	if err != nil {
 		return err
 	}
-	quiet, err := s.replies(ctx, a, node.Addrs[0], 20*time.Second)
+	var quiet replies
+	usage, err := s.cpuOfSpeakers(func() (err error) {
+		quiet, err = s.replies(ctx, a, node.Addrs[0], 20*time.Second)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	s.table = append(s.table, quiet.figures(fmt.Sprintf("ARP reply, %d Services", present))...)
+	s.table = append(s.table, figure{what: "   CPU of each speaker meanwhile, one of which answers", unit: "%", values: usage})
 	if present == 1 {
 		if err := s.storm(ctx, a, owner, quiet); err != nil {
 			return err
