@@ -203,7 +203,7 @@ func (s *speaker) wantsEndpoints() bool {
 		return false
 	}
 	for _, r := range s.services.Records() {
-		if r.Value.Wanted && r.Value.Service.TrafficPolicy == cluster.TrafficLocal {
+		if r.Value.Wanted && r.Value.TrafficPolicy == cluster.TrafficLocal {
 			select {
 			case <-s.local:
 			default:
