@@ -164,10 +164,7 @@ func (m *Membership) Run(ctx context.Context) error {
 			}
 			view[at] = s
 		case states := <-m.heard.C():
-			heard = decodeAll(states)
-			if len(heard) > 0 {
-				m.settle(list, "on a segment")
-			}
+			heard = m.meet(list, states)
 			for _, s := range heard {
 				if at := (origin{s.Node, s.Epoch}); s.Node != m.cfg.Node && view[at].Seq < s.Seq {
 					view[at] = s
@@ -321,6 +318,15 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 			m.settle(list, "by gossip")
 		}
 	}
+}
+
+// meet reads the states of those who are heard on a segment.
+func (m *Membership) meet(list *memberlist.Memberlist, states [][]byte) []state {
+	heard := decodeAll(states)
+	if len(heard) > 0 {
+		m.settle(list, "on a segment")
+	}
+	return heard
 }
 
 // settle notes that this node has met whom it waits for.
