@@ -96,7 +96,7 @@ func (s *speaker) report(ctx context.Context) error {
 			}
 		}
 		s.metrics.announced.Set(float64(len(have.Addrs)))
-		s.status.box.Put(func() v1beta1.SpeakerStatus { return s.speakerStatus(have) })
+		s.status.stale.Ring()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -225,7 +225,8 @@ func (s *speaker) assigned(service cluster.Key, a netip.Addr) (kind, text string
 }
 
 // speakerStatus says what the Speaker object shall say.
-func (s *speaker) speakerStatus(have l2.Have) v1beta1.SpeakerStatus {
+func (s *speaker) speakerStatus() v1beta1.SpeakerStatus {
+	have := s.l2.Have()
 	status := v1beta1.SpeakerStatus{Version: obs.Version()}
 	if links := s.ownLinks.Load(); links != nil {
 		for _, l := range *links {

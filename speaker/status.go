@@ -21,16 +21,17 @@ type statusWriter struct {
 	client *kube.Client
 	node   string
 	log    *slog.Logger
-	box    *reconcile.Latest[func() v1beta1.SpeakerStatus] // what works the status out, when there is time to write it
-	silent *reconcile.Latest[[]string]                     // nodes whose speaker has just fallen silent
+	now    func() v1beta1.SpeakerStatus
+	stale  reconcile.Poke              // rung when the status may be another
+	silent *reconcile.Latest[[]string] // nodes whose speaker has just fallen silent
 
 	written   *v1beta1.SpeakerStatus
 	writtenAt time.Time
 }
 
-func newStatusWriter(client *kube.Client, node string, log *slog.Logger) *statusWriter {
-	return &statusWriter{client: client, node: node, log: log,
-		box: reconcile.NewLatest[func() v1beta1.SpeakerStatus](), silent: reconcile.NewLatest[[]string]()}
+func newStatusWriter(client *kube.Client, node string, log *slog.Logger, now func() v1beta1.SpeakerStatus) *statusWriter {
+	return &statusWriter{client: client, node: node, log: log, now: now, stale: reconcile.NewPoke(),
+		silent: reconcile.NewLatest[[]string]()}
 }
 
 // rewrite is how often the status is written though nothing has changed: others may have taken this speaker for dead, and
@@ -43,8 +44,8 @@ func (w *statusWriter) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case status := <-w.box.C():
-			if err := w.write(ctx, status()); err != nil && ctx.Err() == nil {
+		case <-w.stale:
+			if err := w.write(ctx, w.now()); err != nil && ctx.Err() == nil {
 				w.written = nil
 				w.log.Warn("Speaker status not written, will retry", "error", err)
 			}

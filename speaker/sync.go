@@ -36,7 +36,7 @@ type speaker struct {
 	services  *kube.Source[kube.Service]
 	nodes     *kube.Source[cluster.Node]
 	slices    *kube.Source[kube.Endpoints] // is watched from the first Service on whose externalTrafficPolicy is Local
-	local     chan struct{}                // closed when there is such a Service
+	local     reconcile.Poke               // rung when there is such a Service
 	pools     *kube.Source[v1beta1.IPAddressPool]
 	advs      *kube.Source[v1beta1.L2Advertisement]
 	links     *links.Watcher
@@ -108,23 +108,23 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	if !s.synced() || s.ownLinks.Load() == nil {
 		return 20 * time.Millisecond, nil
 	}
-	waiting := s.wantsEndpoints()
+	waiting := s.awaitsEndpoints()
 	if waiting && s.planned.Load() == nil {
 		return 20 * time.Millisecond, nil
 	}
 	again := s.takeStance()
 	if waiting {
-		again = sooner(again, 50*time.Millisecond)
+		again = reconcile.Sooner(again, 50*time.Millisecond)
 	}
 	started := time.Now()
 	view, later := s.view()
-	again = sooner(again, later)
+	again = reconcile.Sooner(again, later)
 	if peers := addrsByNode(view.Nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
 		s.peers = peers
 		s.members.Peers(peers)
 	}
 	plan := announce.Decide(view)
-	again = sooner(again, s.seizure.mark(plan, view, s.l2.Have(), time.Now()))
+	again = reconcile.Sooner(again, s.seizure.mark(plan, view, s.l2.Have(), time.Now()))
 	plan.L2.Others, plan.L2.AllKnown = s.seizure.others(view)
 	plan.L2.Again = s.seizure.returned(view)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
@@ -136,14 +136,6 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 		s.plans.Put(plan.L2)
 	}
 	return again, nil
-}
-
-// sooner is the lesser of two durations, of which 0 is never.
-func sooner(a, b time.Duration) time.Duration {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
 }
 
 // takeStance tells the others how this node stands, and works out how it sees itself.
@@ -179,43 +171,36 @@ func (s *speaker) view() (v announce.View, again time.Duration) {
 	for _, r := range s.slices.Records() {
 		serving[r.Value.Service] = append(serving[r.Value.Service], r.Value.Serving...)
 	}
-	unknown := !s.slices.Synced()
 	for _, r := range s.services.Records() {
 		if !r.Value.Wanted || len(r.Value.Held) == 0 {
 			continue
 		}
 		service := r.Value.Service
-		if service.TrafficPolicy == cluster.TrafficLocal && unknown {
-			service.TrafficPolicy = cluster.TrafficCluster // rather than to announce it nowhere until the endpoints are known
-		}
-		if service.TrafficPolicy == cluster.TrafficLocal {
+		switch {
+		case service.TrafficPolicy != cluster.TrafficLocal:
+		case s.slices.Synced():
 			service.Serving = slices.Compact(slices.Sorted(slices.Values(serving[service.Key])))
+		default: // rather than to announce it nowhere until the endpoints are known
+			service.TrafficPolicy = cluster.TrafficCluster
 		}
 		v.Services = append(v.Services, service)
 	}
 	return v, again
 }
 
-// wantsEndpoints reports whether there is a Service that is announced only where it has endpoints, and these are not known yet. In most
-// clusters there is none, and nobody need hear of every Pod that comes and goes.
-func (s *speaker) wantsEndpoints() bool {
-	if s.slices.Synced() {
-		return false
+// awaitsEndpoints reports whether there is a Service that is announced only where it has endpoints, and these are not known yet; it has
+// them watched then. In most clusters there is none, and nobody need hear of every Pod that comes and goes.
+func (s *speaker) awaitsEndpoints() bool {
+	local := !s.slices.Synced() && slices.ContainsFunc(s.services.Records(), func(r *kube.Record[kube.Service]) bool {
+		return r.Value.Wanted && r.Value.TrafficPolicy == cluster.TrafficLocal
+	})
+	if local {
+		s.local.Ring()
 	}
-	for _, r := range s.services.Records() {
-		if r.Value.Wanted && r.Value.TrafficPolicy == cluster.TrafficLocal {
-			select {
-			case <-s.local:
-			default:
-				close(s.local)
-			}
-			return true
-		}
-	}
-	return false
+	return local
 }
 
-// watchEndpoints waits until somebody wants them.
+// watchEndpoints begins when somebody awaits them.
 func (s *speaker) watchEndpoints(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -234,7 +219,7 @@ func (s *speaker) unready(nodes []cluster.Node, now time.Time) (again time.Durat
 		left := s.notReadyDelay - now.Sub(time.Unix(nodes[i].NotReadySince, 0))
 		nodes[i].NotReady = left <= 0
 		if left > 0 {
-			again = sooner(again, left)
+			again = reconcile.Sooner(again, left)
 		}
 	}
 	return again

@@ -46,13 +46,13 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		poke:          poke,
 		notReadyDelay: o.notReadyDelay,
 		log:           log,
-		local:         make(chan struct{}),
+		local:         reconcile.NewPoke(),
 		plans:         reconcile.NewLatest[announce.L2Plan](),
 		changed:       reconcile.NewPoke(),
 		counters:      &l2.Counters{},
 		events:        kube.NewRecorder(client, "bellwether-speaker", o.node),
-		status:        newStatusWriter(client, o.node, log),
 	}
+	s.status = newStatusWriter(client, o.node, log, s.speakerStatus)
 	s.heartbeat = heartbeat.New(heartbeat.Config{Node: o.node, Key: key, Log: log, Traffic: links.Received, Publish: s.hear})
 	s.members = membership.New(membership.Config{Node: o.node, Bind: o.bind, Port: s.port, Key: key, Log: log,
 		Publish: func(m cluster.Members) {

@@ -15,7 +15,7 @@ type room struct {
 func floorPlan() map[string]room {
 	below := []string{
 		"api/v1beta1", "pkg/cluster", "internal/reconcile", "pkg/config", "pkg/allocator", "pkg/announce",
-		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/membership", "pkg/heartbeat", "pkg/links", "internal/kube", "internal/kube/lease", "internal/obs",
+		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/membership", "pkg/heartbeat", "pkg/links", "internal/kube", "internal/obs",
 	}
 	wiring := []string{"k8s.io/api", "k8s.io/apimachinery", "github.com/prometheus/client_golang", "golang.org/x/sync/errgroup"}
 	const netipx, labels, meta = "go4.org/netipx", "k8s.io/apimachinery/pkg/labels", "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,7 +46,7 @@ func floorPlan() map[string]room {
 		"internal/obs": {ours: []string{"internal/reconcile"},
 			others: []string{"github.com/prometheus", "github.com/go-logr/logr", "k8s.io/klog"}},
 
-		"controller": {ours: below, others: wiring},
+		"controller": {ours: append([]string{"internal/kube/lease"}, below...), others: wiring},
 		"speaker":    {ours: below, others: wiring},
 		"cli":        {ours: below, others: wiring},
 

@@ -47,5 +47,3 @@ func TestAFencedClientSendsNothingWithoutTheLease(t *testing.T) {
 		}
 	}
 }
-
-// namedLock is a lock of which only the holder's name is asked.

@@ -11,6 +11,7 @@ import (
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 )
 
+// namedLock is a lock of which only the holder's name is asked.
 type namedLock struct{ resourcelock.Interface }
 
 func (namedLock) Identity() string { return "me" }

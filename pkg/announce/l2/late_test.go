@@ -25,6 +25,17 @@ func many(n int) []netip.Addr {
 	return addrs
 }
 
+// frozen is a node that has announced addresses and then does not run any more, until it is thawed.
+func frozen(t *testing.T, addrs ...netip.Addr) (seg *lan, s *speaker, thaw func()) {
+	t.Helper()
+	seg = newLAN()
+	n := newNIC(map[string]*lan{"eth0": seg})
+	s = startSpeaker(t, n, Timings{})
+	s.set(t, say(addrs...))
+	time.Sleep(10 * time.Second)
+	return seg, s, n.freeze()
+}
+
 // TestLateQuestionsAreNotAnswered: what was asked before an address was announced was for its last owner to answer, and what
 // was asked long ago may be another's by now.
 func TestLateQuestionsAreNotAnswered(t *testing.T) {
@@ -58,12 +69,7 @@ func TestALateQuestionWaitsForWhatCameInBehindIt(t *testing.T) {
 	for _, a := range both() {
 		for _, claimed := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				seg := newLAN()
-				n := newNIC(map[string]*lan{"eth0": seg})
-				s := startSpeaker(t, n, Timings{})
-				s.set(t, say(a))
-				time.Sleep(10 * time.Second)
-				thaw := n.freeze()
+				seg, s, thaw := frozen(t, a)
 				mark := seg.rewind()
 				seg.send(nil, question(t, a, asker)) // the reader has this one when it stops
 				time.Sleep(tooLate / 2)
@@ -93,12 +99,7 @@ func TestALateQuestionWaitsForWhatCameInBehindIt(t *testing.T) {
 func TestOvertakenWhileStopped(t *testing.T) {
 	for _, a := range both() {
 		synctest.Test(t, func(t *testing.T) {
-			seg := newLAN()
-			n := newNIC(map[string]*lan{"eth0": seg})
-			s := startSpeaker(t, n, Timings{})
-			s.set(t, say(a))
-			time.Sleep(10 * time.Second)
-			thaw := n.freeze()
+			seg, s, thaw := frozen(t, a)
 			seg.send(nil, question(t, a, asker))
 			time.Sleep(time.Second)
 			seg.send(nil, claimOf(a, otherMAC))
@@ -163,13 +164,8 @@ func TestOvertakenGivesWay(t *testing.T) {
 // TestManyOvertaken: more of them than there is room to tell are all given up.
 func TestManyOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		seg := newLAN()
-		n := newNIC(map[string]*lan{"eth0": seg})
-		s := startSpeaker(t, n, Timings{})
 		addrs := many(2000)
-		s.set(t, say(addrs...))
-		time.Sleep(10 * time.Second)
-		thaw := n.freeze()
+		seg, s, thaw := frozen(t, addrs...)
 		for _, a := range addrs {
 			seg.send(nil, claimOf(a, otherMAC))
 		}

@@ -66,7 +66,8 @@ func (o *owned) listened(addr netip.Addr) (*ear, bool) {
 	return e, ok && e.mode.Load() != mute
 }
 
-// passes reports whether a speaker that asks for an address, to have it, is to find nobody: it is being given up.
+// passes reports whether a speaker that asks for an address, to have it, is to find nobody: unless this node
+// has it and keeps it, it is being given up, or has been.
 func (o *owned) passes(e *ear, by cluster.MAC) bool {
 	return e.mode.Load() != answering && o.who.peer(by)
 }

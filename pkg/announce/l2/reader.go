@@ -31,6 +31,7 @@ const belatedMax = 1024
 // belated is the answer to a late question.
 type belated struct {
 	asked *ear
+	at    time.Time
 	reply []byte
 }
 
@@ -115,7 +116,7 @@ func (r *reader) frame(frame []byte) {
 		case age >= tooLate || h.asked.before(at) || len(r.belated) == belatedMax:
 			r.counters.Late.Add(1)
 		case age >= late:
-			r.belated = append(r.belated, belated{asked: h.asked, reply: bytes.Clone(reply)})
+			r.belated = append(r.belated, belated{asked: h.asked, at: at, reply: bytes.Clone(reply)})
 		default:
 			r.reply(reply)
 		}
@@ -137,7 +138,7 @@ func (r *reader) reply(frame []byte) {
 // pay answers the late questions about addresses that nobody has been heard to claim since.
 func (r *reader) pay() {
 	for _, o := range r.belated {
-		if o.asked.mode.Load() < answering {
+		if o.asked.mode.Load() < answering || time.Since(o.at) >= tooLate {
 			r.counters.Late.Add(1)
 			continue
 		}
@@ -152,18 +153,21 @@ func (e *ear) ours(at time.Time) bool {
 	for e.mode.Load() == announcing {
 		time.Sleep(10 * time.Microsecond)
 	}
-	return e.mode.Load() >= answering || at.UnixNano() < e.ceased.Load()
+	return e.mode.Load() >= answering || justBefore(at, e.ceased.Load())
 }
 
-// before reports whether something happened in the second before the address was announced. Where it seems longer ago, it is the
-// machine's clock that was set.
-func (e *ear) before(at time.Time) bool {
-	ahead := e.from.Load() - at.UnixNano()
+// before reports whether something happened just before the address was announced.
+func (e *ear) before(at time.Time) bool { return justBefore(at, e.from.Load()) }
+
+// justBefore reports whether something happened in the second before a moment, in Unix nanoseconds. Where it seems longer ago, it is
+// the machine's clock that was set.
+func justBefore(at time.Time, moment int64) bool {
+	ahead := moment - at.UnixNano()
 	return ahead > 0 && ahead < int64(time.Second)
 }
 
-// tell passes a claim, which came in at some time, on without ever waiting. It is a stranger's, or came in late, or is another speaker's that has announced the
-// address later than this one did.
+// tell passes a claim, which came in at some time, on without ever waiting. It is a stranger's, or came in late, or is another speaker's
+// that has announced the address later than this one did.
 func (r *reader) tell(h *heard, at time.Time, stranger, late, newer bool) {
 	now := int64(time.Since(r.born)) + 1 // never zero
 	ended := false
@@ -171,10 +175,11 @@ func (r *reader) tell(h *heard, at time.Time, stranger, late, newer bool) {
 		h.claims.strange.Store(now)
 	} else {
 		h.claims.claimed.Store(now)
-		if late && h.claims.mode.Load() == answering {
+		mode := h.claims.mode.Load()
+		if late && mode == answering {
 			h.claims.late.Store(true)
 		}
-		if mode := h.claims.mode.Load(); mode == ceding || mode == answering && newer {
+		if mode == ceding || mode == answering && newer {
 			h.claims.ceased.Store(at.UnixNano())
 		}
 		// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new

@@ -41,6 +41,11 @@ func TestReaderEndsYield(t *testing.T) {
 			if s.sent != 3 {
 				t.Errorf("%s: a question that the claim has overtaken is not answered", f)
 			}
+			s.ago = time.Hour // the clock was set back
+			r.frame(question(t, a, asker))
+			if s.sent != 3 {
+				t.Errorf("%s: the clock was set back, and what is another's is answered again", f)
+			}
 		}
 	}
 }
