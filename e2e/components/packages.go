@@ -3,8 +3,10 @@ package components
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -33,6 +35,8 @@ func LightPackages() []Package {
 		{"tcpdump", "tcpdump", "lab tcpdump"},
 		{"ethtool", "ethtool", "looking at links"},
 		{"curl", "curl", "asking a Service over HTTP"},
+		{"frr", "/usr/lib/frr/bgpd", "a router to speak BGP and BFD with"},
+		{"bird2", "bird", "another router, of other people"},
 	}
 }
 
@@ -81,6 +85,11 @@ func InstallPackages(ctx context.Context, out io.Writer, list []Package) error {
 	if err := apt(ctx, out, "update"); err != nil {
 		return err
 	}
+	allow, err := forbidServices()
+	if err != nil {
+		return err
+	}
+	defer allow()
 	args := append([]string{"install", "-y", "--no-install-recommends"}, names...)
 	if err := apt(ctx, out, args...); err != nil {
 		return err
@@ -91,6 +100,24 @@ func InstallPackages(ctx context.Context, out io.Writer, list []Package) error {
 		}
 	}
 	return nil
+}
+
+// forbidServices keeps packages from starting their daemons on the machine itself, the way Debian's policy has it, until it is allowed
+// again. A machine that has a policy keeps it.
+func forbidServices() (allow func(), err error) {
+	const policy = "/usr/sbin/policy-rc.d"
+	file, err := os.OpenFile(policy, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep daemons from being started: %w", err)
+	}
+	_, err = file.WriteString("#!/bin/sh\nexit 101\n")
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, errors.Join(fmt.Errorf("keep daemons from being started: %w", err), os.Remove(policy))
+	}
+	return func() { _ = os.Remove(policy) }, nil
 }
 
 func (p Package) present() bool {
