@@ -9,7 +9,9 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
-// settleTime is how long a speaker must have been ready before it says so: long enough to have seen every peer's state.
+// settleTime is how long a speaker must have been ready before it says so: long enough to have seen every peer's state, and to be seen to
+// be stable. Where all speakers start together, nobody answers until they say so, and every peer's state has been seen: then there is
+// nothing to wait for.
 const settleTime = time.Second
 
 // gainLag is how much later than the others a speaker believes in its own gains: being ready, a link that came up. By then
@@ -25,11 +27,33 @@ type stance struct {
 	toldAt     time.Time // zero before anything was told
 	own        cluster.Member
 	backUntil  time.Time
+	together   bool // with all others
 }
 
 // stepBack makes the node hand over what it owns and return as one that starts: others have taken over from it, as it did not run
 // for a while.
 func (s *stance) stepBack(at time.Time) { s.backUntil = at.Add(settleTime) }
+
+// together reports whether the speakers of all nodes have been heard, and none of them was ready when it was heard first, which
+// readyAtFirst remembers: nobody answers yet.
+func together(nodes []string, self string, heard map[string]cluster.Member, readyAtFirst map[string]bool) bool {
+	all := true
+	for _, name := range nodes {
+		m := heard[name]
+		switch {
+		case name == self:
+			continue
+		case len(m.Links) == 0: // it has not said anything yet
+			all = false
+			continue
+		}
+		if _, known := readyAtFirst[name]; !known {
+			readyAtFirst[name] = m.Ready
+		}
+		all = all && !readyAtFirst[name]
+	}
+	return all
+}
 
 // take takes in how the node is now. It reports whether the others must be told, and how soon to take it in again.
 func (s *stance) take(now cluster.Member, at time.Time) (tell bool, again time.Duration) {
@@ -40,7 +64,7 @@ func (s *stance) take(now cluster.Member, at time.Time) (tell bool, again time.D
 		s.readySince = at
 	}
 	if now.Ready && !s.told.Ready {
-		if left := settleTime - at.Sub(s.readySince); left > 0 {
+		if left := settleTime - at.Sub(s.readySince); left > 0 && !s.together {
 			now.Ready, again = false, left
 		}
 	}

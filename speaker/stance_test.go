@@ -36,6 +36,49 @@ func settled(m cluster.Member, at time.Time) *stance {
 	return s
 }
 
+func TestSpeakersThatStartTogetherDoNotWait(t *testing.T) {
+	start := time.Unix(1000, 0)
+	s := &stance{}
+	s.take(ready(), start)
+	if s.told.Ready {
+		t.Fatal("it says that it is ready before it has settled")
+	}
+	s.together = true
+	if tell, again := s.take(ready(), start.Add(settleTime/10)); !tell || !s.told.Ready || s.own.Ready || again != gainLag {
+		t.Errorf("tells %t, told %+v, believes %+v, again in %v", tell, s.told, s.own, again)
+	}
+	if s.take(ready(), start.Add(settleTime/10+gainLag)); !s.own.Ready {
+		t.Error("it does not believe that it is ready after the others have heard it")
+	}
+}
+
+func TestWhoStartsTogether(t *testing.T) {
+	there := link("eth0", true, "192.0.2.2/24")
+	for _, c := range []struct {
+		says  string
+		heard []map[string]cluster.Member // one after another
+		want  bool
+	}{
+		{"nobody is heard", []map[string]cluster.Member{{}}, false},
+		{"one of two is heard", []map[string]cluster.Member{{"b": {Links: []cluster.Link{there}}}}, false},
+		{"one has joined and not said anything", []map[string]cluster.Member{{"b": {Links: []cluster.Link{there}}, "c": {}}}, false},
+		{"nobody was ready", []map[string]cluster.Member{{"b": {Links: []cluster.Link{there}}, "c": {Links: []cluster.Link{there}}}}, true},
+		{"one was ready when it was heard first", []map[string]cluster.Member{{"b": {Links: []cluster.Link{there}}, "c": ready(there)}}, false},
+		{"one was ready and is not now", []map[string]cluster.Member{{"b": ready(there)}, {"b": {Links: []cluster.Link{there}}, "c": {Links: []cluster.Link{there}}}}, false},
+		{"one became ready meanwhile", []map[string]cluster.Member{{"b": {Links: []cluster.Link{there}}}, {"b": ready(there), "c": {Links: []cluster.Link{there}}}}, true},
+	} {
+		t.Run(c.says, func(t *testing.T) {
+			readyAtFirst, got := map[string]bool{}, false
+			for _, heard := range c.heard {
+				got = together([]string{"a", "b", "c"}, "a", heard, readyAtFirst)
+			}
+			if got != c.want {
+				t.Errorf("starts together: %t, want %t", got, c.want)
+			}
+		})
+	}
+}
+
 func TestGainsAreBelievedLateAndLossesAtOnce(t *testing.T) {
 	now := time.Unix(1000, 0)
 	eth0, eth1 := link("eth0", true, "192.0.2.1/24"), link("eth1", true, "198.51.100.1/24")

@@ -70,6 +70,8 @@ type speaker struct {
 	configKey string
 	config    config.Config
 	peers     map[string]netip.Addr
+	// readyAtFirst says of each other speaker whether it was ready when it was heard first.
+	readyAtFirst map[string]bool
 }
 
 func (s *speaker) synced() bool {
@@ -105,6 +107,9 @@ func (s *speaker) able() error {
 
 // pass looks at the world once and decides.
 func (s *speaker) pass(context.Context) (time.Duration, error) {
+	if s.nodes.Synced() {
+		s.meet()
+	}
 	if !s.synced() || s.ownLinks.Load() == nil {
 		return 20 * time.Millisecond, nil
 	}
@@ -119,10 +124,6 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	started := time.Now()
 	view, later := s.view()
 	again = reconcile.Sooner(again, later)
-	if peers := addrsByNode(view.Nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
-		s.peers = peers
-		s.members.Peers(peers)
-	}
 	plan := announce.Decide(view)
 	again = reconcile.Sooner(again, s.seizure.mark(plan, view, s.l2.Have(), time.Now()))
 	plan.L2.Others, plan.L2.AllKnown = s.seizure.others(view)
@@ -138,6 +139,31 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	return again, nil
 }
 
+// meet has the speakers of the other nodes looked for.
+func (s *speaker) meet() {
+	var nodes []cluster.Node
+	for _, r := range s.nodes.Records() {
+		nodes = append(nodes, r.Value)
+	}
+	if peers := addrsByNode(nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
+		s.peers = peers
+		s.members.Peers(peers)
+	}
+}
+
+// startsTogether reports whether all speakers start together with this one.
+func (s *speaker) startsTogether() bool {
+	alive := s.alive.Load()
+	if alive == nil {
+		return false
+	}
+	var nodes []string
+	for _, r := range s.nodes.Records() {
+		nodes = append(nodes, r.Value.Name)
+	}
+	return together(nodes, s.node, alive.Alive, s.readyAtFirst)
+}
+
 // takeStance tells the others how this node stands, and works out how it sees itself.
 func (s *speaker) takeStance() time.Duration {
 	if overtaken := s.l2.Have().Overtaken; overtaken > s.overtaken {
@@ -147,6 +173,9 @@ func (s *speaker) takeStance() time.Duration {
 		s.stance.stepBack(time.Now())
 	}
 	now := cluster.Member{Ready: s.able() == nil, Leaving: s.leaving.Load(), Links: withCut(*s.ownLinks.Load(), s.found().Cut)}
+	if !s.stance.told.Ready {
+		s.stance.together = s.startsTogether()
+	}
 	tell, again := s.stance.take(now, time.Now())
 	if tell {
 		s.members.State(s.stance.told)

@@ -49,6 +49,7 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		local:         reconcile.NewPoke(),
 		plans:         reconcile.NewLatest[announce.L2Plan](),
 		changed:       reconcile.NewPoke(),
+		readyAtFirst:  map[string]bool{},
 		counters:      &l2.Counters{},
 		events:        kube.NewRecorder(client, "bellwether-speaker", o.node),
 	}
