@@ -48,6 +48,8 @@ func Connect(kubeconfig, userAgent string) (*Client, error) {
 	cfg.UserAgent = userAgent
 	cfg.QPS = -1
 	cfg.Timeout = 0
+	// Long lists come in three times as fast uncompressed: it is on processors that both ends are short when all speakers start.
+	cfg.DisableCompression = true
 	return NewClient(cfg)
 }
 
