@@ -62,8 +62,8 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// burst is the rest that a loop may put off: enough for a handful of passes one after the other.
-const burst = 100 * time.Millisecond
+// burst is the rest that a loop may put off: enough for all that happens while a cluster starts or a node is lost.
+const burst = time.Second
 
 // price is how many times its own length a pass has to be rested for, sooner or later: then passes take a tenth of the time.
 const price = 9
