@@ -145,10 +145,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 	if s.nodes, err = kube.NewSource(client.Nodes, &corev1.Node{}, kube.Node, poke); err != nil {
 		return nil, err
 	}
-	if s.pools, err = kube.NewSource(client.Pools, &v1beta1.IPAddressPool{}, kube.Pool, poke); err != nil {
-		return nil, err
-	}
-	if s.l2, err = kube.NewSource(client.L2, &v1beta1.L2Advertisement{}, kube.L2Advertisement, poke); err != nil {
+	if s.objects, err = kube.NewConfigSource(client, poke); err != nil {
 		return nil, err
 	}
 	if s.speakers, err = kube.NewSource(client.Speakers, &v1beta1.Speaker{}, kube.Speaker, poke); err != nil {

@@ -25,10 +25,9 @@ const FinalizerInUse = "bellwether.dev/in-use"
 
 // report is what the statuses of pools and advertisements shall say.
 type report struct {
-	pools []v1beta1.IPAddressPool // with the wanted status and finalizers; metadata as last seen
-	l2    []v1beta1.L2Advertisement
-	seen  map[string]v1beta1.IPAddressPool
-	was   map[string]v1beta1.L2Advertisement
+	pools  []v1beta1.IPAddressPool // with the wanted status and finalizers; metadata as last seen
+	seen   map[string]v1beta1.IPAddressPool
+	others []told
 }
 
 // reporter writes the statuses of pools and advertisements, at most once a second.
@@ -65,8 +64,10 @@ func (r *reporter) write(ctx context.Context, latest report) {
 	for _, pool := range latest.pools {
 		r.check(ctx, r.writePool(ctx, latest.seen[pool.Name], pool))
 	}
-	for _, adv := range latest.l2 {
-		r.check(ctx, r.writeL2(ctx, latest.was[adv.Name], adv))
+	for _, other := range latest.others {
+		if r.held() {
+			r.check(ctx, other.write(ctx))
+		}
 	}
 }
 
@@ -103,25 +104,11 @@ func (r *reporter) writePool(ctx context.Context, seen, pool v1beta1.IPAddressPo
 	return nil
 }
 
-func (r *reporter) writeL2(ctx context.Context, was, adv v1beta1.L2Advertisement) error {
-	if !r.held() || apiequality.Semantic.DeepEqual(was.Status, adv.Status) {
-		return nil
-	}
-	patch, err := kube.StatusPatch(adv.Status, was.ResourceVersion)
-	if err != nil {
-		return fmt.Errorf("preparing the status of L2Advertisement %s: %w", adv.Name, err)
-	}
-	if _, err := r.client.L2.Patch(ctx, adv.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
-		return fmt.Errorf("writing the status of L2Advertisement %s: %w", adv.Name, err)
-	}
-	return nil
-}
-
 // report works out what the statuses shall say.
 func (s *syncer) report(world *snapshot) report {
-	out := report{seen: map[string]v1beta1.IPAddressPool{}, was: map[string]v1beta1.L2Advertisement{}}
+	out := report{seen: map[string]v1beta1.IPAddressPool{}}
 	now := metav1.Now()
-	for _, r := range s.pools.Records() {
+	for _, r := range s.objects.Pools.Records() {
 		pool := r.Value
 		out.seen[pool.Name] = pool
 		usage := world.Assignments.Pools[pool.Name]
@@ -134,12 +121,7 @@ func (s *syncer) report(world *snapshot) report {
 		pool.Finalizers = withFinalizer(pool.Finalizers, usage.Services > 0)
 		out.pools = append(out.pools, pool)
 	}
-	for _, r := range s.l2.Records() {
-		adv := r.Value
-		out.was[adv.Name] = adv
-		adv.Status = s.l2Status(adv, now)
-		out.l2 = append(out.l2, adv)
-	}
+	out.others = s.others(now)
 	return out
 }
 
@@ -205,8 +187,9 @@ func (s *syncer) poolConditions(wire v1beta1.IPAddressPool, usage allocator.Pool
 		overlaps = condition("Overlaps", true, string(p.Reason), p.Message)
 	}
 	advertised := condition("Advertised", true, "Advertised", "an advertisement announces it")
-	if !pool.AdvertiseL2 && !slices.ContainsFunc(s.config.L2, func(a config.L2Advertisement) bool { return a.SelectsPool(pool) }) {
-		advertised = condition("Advertised", false, "NoAdvertisement", "nobody can reach its addresses: set advertise: [L2], or create an L2Advertisement that selects it")
+	if !s.config.Announces(pool) {
+		advertised = condition("Advertised", false, "NoAdvertisement", "nobody can reach its addresses: set advertise: [L2], "+
+			"or create an L2Advertisement or a BGPAdvertisement that selects it")
 	}
 	return []metav1.Condition{accepted, ready, exhausted, overlaps, advertised}
 }
@@ -243,23 +226,4 @@ func (s *syncer) problem(kind, name string, reason config.ProblemReason) (config
 		return config.Problem{}, false
 	}
 	return s.problems[i], true
-}
-
-func (s *syncer) l2Status(wire v1beta1.L2Advertisement, now metav1.Time) v1beta1.L2AdvertisementStatus {
-	status := v1beta1.L2AdvertisementStatus{}
-	if i := slices.IndexFunc(s.config.L2, func(a config.L2Advertisement) bool { return a.Name == wire.Name }); i >= 0 {
-		adv := s.config.L2[i]
-		for _, pool := range s.config.Pools {
-			if adv.SelectsPool(pool) {
-				status.MatchedPools++
-			}
-		}
-		for _, node := range s.nodes.Records() {
-			if adv.SelectsNode(node.Value.Labels) {
-				status.MatchedNodes++
-			}
-		}
-	}
-	status.Conditions = stamp(wire.Status.Conditions, []metav1.Condition{s.accepted(config.KindL2Advertisement, wire.Name)}, now)
-	return status
 }

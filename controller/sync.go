@@ -33,8 +33,7 @@ type syncer struct {
 	services   *kube.Source[kube.Service]
 	namespaces *kube.Source[map[string]string]
 	nodes      *kube.Source[cluster.Node]
-	pools      *kube.Source[v1beta1.IPAddressPool]
-	l2         *kube.Source[v1beta1.L2Advertisement]
+	objects    *kube.ConfigSource
 	speakers   *kube.Source[kube.Said]
 
 	convert func(*corev1.Service) kube.Service
@@ -87,7 +86,7 @@ func (w *snapshot) outcome(record int) *allocator.Outcome {
 func (s *syncer) tasks() []func(context.Context) error {
 	loop := &reconcile.Loop{Name: "sync", Poke: s.poke, Pass: s.pass, Resync: 5 * time.Minute, Log: s.log}
 	return []func(context.Context) error{
-		s.readServices, s.namespaces.Run, s.nodes.Run, s.pools.Run, s.l2.Run, s.speakers.Run, s.events.Run, s.reports.Run,
+		s.readServices, s.namespaces.Run, s.nodes.Run, s.objects.Run, s.speakers.Run, s.events.Run, s.reports.Run,
 		func(ctx context.Context) error { return s.lease.Run(ctx, s.drain) },
 		func(ctx context.Context) error { defer close(s.idle); return loop.Run(ctx) },
 	}
@@ -111,7 +110,7 @@ func (s *syncer) drain() {
 }
 
 func (s *syncer) synced() bool {
-	return s.services.Synced() && s.namespaces.Synced() && s.nodes.Synced() && s.pools.Synced() && s.l2.Synced() && s.speakers.Synced()
+	return s.services.Synced() && s.namespaces.Synced() && s.nodes.Synced() && s.objects.Synced() && s.speakers.Synced()
 }
 
 // ready says why this replica could not take over now.
@@ -198,26 +197,18 @@ func (s *syncer) catchUp(ctx context.Context) error {
 
 // parseConfig parses the pools and advertisements when any of them has changed.
 func (s *syncer) parseConfig() {
-	pools, l2 := s.pools.Records(), s.l2.Records()
-	key := kube.VersionsOf(pools) + "/" + kube.VersionsOf(l2)
+	key := s.objects.Versions()
 	if key == s.configKey {
 		return
 	}
-	var objects config.Objects
-	for _, r := range pools {
-		objects.Pools = append(objects.Pools, r.Value)
-	}
-	for _, r := range l2 {
-		objects.L2Advertisements = append(objects.L2Advertisements, r.Value)
-	}
 	s.configKey = key
-	s.config, s.problems = config.Parse(objects)
+	s.config, s.problems = config.Parse(s.objects.Objects())
 	s.settled.clear()
 }
 
 func (s *syncer) poolObjects() []v1beta1.IPAddressPool {
 	var pools []v1beta1.IPAddressPool
-	for _, r := range s.pools.Records() {
+	for _, r := range s.objects.Pools.Records() {
 		pools = append(pools, r.Value)
 	}
 	return pools

@@ -251,6 +251,7 @@ func (s *speaker) speakerStatus() v1beta1.SpeakerStatus {
 		}
 	}
 	status.Layer2.Addresses = int32(len(status.Layer2.Owned))
+	status.BGP = s.bgpStatus()
 	status.Conditions = s.conditions()
 	return status
 }

@@ -11,11 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/obs"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
+	"github.com/bellwether-lb/bellwether/pkg/announce/bgp"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
@@ -37,8 +38,9 @@ type speaker struct {
 	nodes     *kube.Source[cluster.Node]
 	slices    *kube.Source[kube.Endpoints] // is watched from the first Service on whose externalTrafficPolicy is Local
 	local     reconcile.Poke               // rung when there is such a Service
-	pools     *kube.Source[v1beta1.IPAddressPool]
-	advs      *kube.Source[v1beta1.L2Advertisement]
+	passwords *kube.Source[string]         // is watched from the first BGPPeer on that has one
+	secret    reconcile.Poke               // rung when there is such a peer
+	objects   *kube.ConfigSource
 	links     *links.Watcher
 	members   *membership.Membership
 	heartbeat *heartbeat.Heartbeat
@@ -49,6 +51,10 @@ type speaker struct {
 
 	plans    *reconcile.Latest[announce.L2Plan]
 	l2       *l2.Announcer
+	bgp      *bgp.Announcer
+	bfd      *bfd.Engine
+	dropped  *bfd.Counters
+	routers  reconcile.Poke // rung when BFD or a password has changed
 	counters *l2.Counters
 	changed  reconcile.Poke
 	setError atomic.Pointer[string]
@@ -75,7 +81,7 @@ type speaker struct {
 }
 
 func (s *speaker) synced() bool {
-	return s.services.Synced() && s.nodes.Synced() && s.pools.Synced() && s.advs.Synced()
+	return s.services.Synced() && s.nodes.Synced() && s.objects.Synced()
 }
 
 // ready says why this speaker does not own addresses yet. It is ready a little after it could be, when the others know:
@@ -135,6 +141,9 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	old := s.planned.Swap(&plan)
 	if old == nil || s.leaving.Load() || !reflect.DeepEqual(old.L2, plan.L2) || s.setError.Load() != nil {
 		s.plans.Put(plan.L2)
+	}
+	if old == nil || !reflect.DeepEqual(old.BGP, plan.BGP) {
+		s.bgp.Set(plan.BGP)
 	}
 	return again, nil
 }
@@ -256,20 +265,12 @@ func (s *speaker) unready(nodes []cluster.Node, now time.Time) (again time.Durat
 
 // parseConfig parses the pools and advertisements when any of them has changed.
 func (s *speaker) parseConfig() {
-	pools, advs := s.pools.Records(), s.advs.Records()
-	key := kube.VersionsOf(pools) + "/" + kube.VersionsOf(advs)
+	key := s.objects.Versions()
 	if key == s.configKey {
 		return
 	}
-	var objects config.Objects
-	for _, r := range pools {
-		objects.Pools = append(objects.Pools, r.Value)
-	}
-	for _, r := range advs {
-		objects.L2Advertisements = append(objects.L2Advertisements, r.Value)
-	}
 	s.configKey = key
-	s.config, _ = config.Parse(objects)
+	s.config, _ = config.Parse(s.objects.Objects())
 }
 
 // act carries out the newest plan, and tries again while it does not hold.

@@ -12,11 +12,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/obs"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
@@ -51,6 +51,9 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		changed:       reconcile.NewPoke(),
 		readyAtFirst:  map[string]bool{},
 		counters:      &l2.Counters{},
+		secret:        reconcile.NewPoke(),
+		dropped:       &bfd.Counters{},
+		routers:       reconcile.NewPoke(),
 		events:        kube.NewRecorder(client, "bellwether-speaker", o.node),
 	}
 	s.status = newStatusWriter(client, o.node, log, s.speakerStatus)
@@ -69,6 +72,9 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(o.node))
 	s.l2 = l2.New(l2.Config{Log: log, Seed: seed.Sum64(), Counters: s.counters, Changed: s.changed})
+	if err := s.routing(log); err != nil {
+		return nil, err
+	}
 	s.metrics = newMetrics(registry, s)
 	s.server = &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan, "have": func() any { return s.l2.Have() }}}
@@ -91,10 +97,11 @@ func (s *speaker) watch(client *kube.Client, o options) error {
 	if s.slices, err = kube.NewSource(client.Slices, &discoveryv1.EndpointSlice{}, kube.Slice, s.poke); err != nil {
 		return err
 	}
-	if s.pools, err = kube.NewSource(client.Pools, &v1beta1.IPAddressPool{}, kube.Pool, s.poke); err != nil {
+	secrets := kube.OnlyBasicAuth(client.Secrets(o.namespace))
+	if s.passwords, err = kube.NewSource(secrets, &corev1.Secret{}, kube.Password, s.routers); err != nil {
 		return err
 	}
-	s.advs, err = kube.NewSource(client.L2, &v1beta1.L2Advertisement{}, kube.L2Advertisement, s.poke)
+	s.objects, err = kube.NewConfigSource(client, s.poke)
 	return err
 }
 
@@ -105,8 +112,8 @@ func (s *speaker) run(ctx context.Context) error {
 	group, working := errgroup.WithContext(answering)
 	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Resync: time.Minute, Log: s.log}
 	for _, task := range []func(context.Context) error{
-		s.services.Run, s.nodes.Run, s.watchEndpoints, s.pools.Run, s.advs.Run,
-		s.links.Run, s.proxy.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
+		s.services.Run, s.nodes.Run, s.watchEndpoints, s.watchPasswords, s.objects.Run,
+		s.links.Run, s.proxy.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.bgp.Run, s.bfd.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
 	} {
 		group.Go(func() error { return task(working) })
 	}
@@ -136,7 +143,7 @@ func (s *speaker) handOver(ctx context.Context) {
 	s.poke.Ring()
 	deadline := time.Now().Add(handOverBound)
 	// The plan that yields everything may still be on its way, so silence counts once it has been carried out.
-	for !(s.yielded.Load() && s.l2.Have().Quiet()) && time.Now().Before(deadline) {
+	for !(s.yielded.Load() && s.l2.Have().Quiet() && s.routesDrained()) && time.Now().Before(deadline) {
 		select {
 		case <-ctx.Done():
 			return

@@ -23,6 +23,10 @@ func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(gv,
 		&IPAddressPool{}, &IPAddressPoolList{},
 		&L2Advertisement{}, &L2AdvertisementList{},
+		&BGPPeer{}, &BGPPeerList{},
+		&BGPAdvertisement{}, &BGPAdvertisementList{},
+		&BFDProfile{}, &BFDProfileList{},
+		&Community{}, &CommunityList{},
 		&Speaker{}, &SpeakerList{},
 	)
 	metav1.AddToGroupVersion(s, gv)

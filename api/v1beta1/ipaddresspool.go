@@ -17,11 +17,14 @@ type AddressRange string
 
 // Protocol is a way to make an address reachable.
 //
-// +kubebuilder:validation:Enum=L2
+// +kubebuilder:validation:Enum=L2;BGP
 type Protocol string
 
-// ProtocolL2 answers ARP and NDP from one node at a time.
-const ProtocolL2 Protocol = "L2"
+// The ways to make an address reachable.
+const (
+	ProtocolL2  Protocol = "L2"  // ARP and NDP, answered by one node at a time
+	ProtocolBGP Protocol = "BGP" // routes to every BGPPeer, from every node
+)
 
 // Sharing says who may use one sharing key together.
 //

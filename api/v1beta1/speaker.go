@@ -62,6 +62,46 @@ type SpeakerLayer2 struct {
 	Conflicts []AddressConflict `json:"conflicts,omitempty"`
 }
 
+// SpeakerBGPSession is a session of a speaker with the router of a BGPPeer.
+type SpeakerBGPSession struct {
+	// Peer is the name of the BGPPeer.
+	Peer string `json:"peer"`
+	// State of the session as in RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm or Established.
+	State string `json:"state"`
+	// Since when it is in that state.
+	Since metav1.Time `json:"since"`
+	// Advertised counts the routes that the router has been told.
+	//
+	// +optional
+	Advertised int32 `json:"advertised"`
+	// LastError says why there is no session, or why the last one ended.
+	//
+	// +optional
+	LastError string `json:"lastError,omitempty"`
+	// BFD is the state of the BFD session beside it: AdminDown, Down, Init or Up. Empty where there is none.
+	//
+	// +optional
+	BFD string `json:"bfd,omitempty"`
+}
+
+// SpeakerBGP is what a speaker announces over BGP.
+type SpeakerBGP struct {
+	// Established counts the sessions that routes are exchanged in.
+	//
+	// +optional
+	Established int32 `json:"established"`
+	// BFDUp counts the sessions whose BFD session is Up.
+	//
+	// +optional
+	BFDUp int32 `json:"bfdUp"`
+	// Sessions of this speaker, by peer.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=peer
+	Sessions []SpeakerBGPSession `json:"sessions,omitempty"`
+}
+
 // SpeakerStatus is what a speaker says about itself, at most once a second.
 type SpeakerStatus struct {
 	// Version of the speaker that wrote this.
@@ -78,6 +118,10 @@ type SpeakerStatus struct {
 	//
 	// +optional
 	Layer2 SpeakerLayer2 `json:"layer2"`
+	// BGP is what it announces over BGP.
+	//
+	// +optional
+	BGP SpeakerBGP `json:"bgp"`
 	// Conditions: Ready, MembersAgree, ConfigApplied.
 	//
 	// +optional
@@ -94,6 +138,8 @@ type SpeakerStatus struct {
 // +kubebuilder:resource:scope=Cluster,categories=bellwether
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="L2",type=integer,JSONPath=`.status.layer2.addresses`
+// +kubebuilder:printcolumn:name="BGP",type=integer,JSONPath=`.status.bgp.established`
+// +kubebuilder:printcolumn:name="BFD",type=integer,JSONPath=`.status.bgp.bfdUp`
 // +kubebuilder:printcolumn:name="Members agree",type=string,JSONPath=`.status.conditions[?(@.type=="MembersAgree")].status`
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -25,13 +25,18 @@ type Client struct {
 	Services   func(namespace string) *gentype.ClientWithList[*corev1.Service, *corev1.ServiceList]
 	Namespaces *gentype.ClientWithList[*corev1.Namespace, *corev1.NamespaceList]
 	Nodes      *gentype.ClientWithList[*corev1.Node, *corev1.NodeList]
-	Secrets    func(namespace string) *gentype.Client[*corev1.Secret]
+	Secrets    func(namespace string) *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList]
 	Events     func(namespace string) *gentype.Client[*corev1.Event]
 	Slices     *gentype.ClientWithList[*discoveryv1.EndpointSlice, *discoveryv1.EndpointSliceList]
 
 	Pools    *gentype.ClientWithList[*v1beta1.IPAddressPool, *v1beta1.IPAddressPoolList]
 	L2       *gentype.ClientWithList[*v1beta1.L2Advertisement, *v1beta1.L2AdvertisementList]
 	Speakers *gentype.ClientWithList[*v1beta1.Speaker, *v1beta1.SpeakerList]
+
+	Peers       *gentype.ClientWithList[*v1beta1.BGPPeer, *v1beta1.BGPPeerList]
+	BGP         *gentype.ClientWithList[*v1beta1.BGPAdvertisement, *v1beta1.BGPAdvertisementList]
+	Profiles    *gentype.ClientWithList[*v1beta1.BFDProfile, *v1beta1.BFDProfileList]
+	Communities *gentype.ClientWithList[*v1beta1.Community, *v1beta1.CommunityList]
 }
 
 // Connect prepares a Client; it sends nothing yet. An empty kubeconfig means the Pod's own service account. There is no
@@ -112,9 +117,11 @@ func (c *Client) bind(core, discovery, ours rest.Interface) {
 		func() *corev1.Node { return &corev1.Node{} },
 		func() *corev1.NodeList { return &corev1.NodeList{} },
 		gentype.PrefersProtobuf[*corev1.Node]())
-	c.Secrets = func(namespace string) *gentype.Client[*corev1.Secret] {
-		return gentype.NewClient("secrets", core, codec, namespace,
-			func() *corev1.Secret { return &corev1.Secret{} }, gentype.PrefersProtobuf[*corev1.Secret]())
+	c.Secrets = func(namespace string) *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList] {
+		return gentype.NewClientWithList("secrets", core, codec, namespace,
+			func() *corev1.Secret { return &corev1.Secret{} },
+			func() *corev1.SecretList { return &corev1.SecretList{} },
+			gentype.PrefersProtobuf[*corev1.Secret]())
 	}
 	c.Events = func(namespace string) *gentype.Client[*corev1.Event] {
 		return gentype.NewClient("events", core, codec, namespace,
@@ -133,6 +140,18 @@ func (c *Client) bind(core, discovery, ours rest.Interface) {
 	c.Speakers = gentype.NewClientWithList("speakers", ours, codec, "",
 		func() *v1beta1.Speaker { return &v1beta1.Speaker{} },
 		func() *v1beta1.SpeakerList { return &v1beta1.SpeakerList{} })
+	c.Peers = gentype.NewClientWithList("bgppeers", ours, codec, "",
+		func() *v1beta1.BGPPeer { return &v1beta1.BGPPeer{} },
+		func() *v1beta1.BGPPeerList { return &v1beta1.BGPPeerList{} })
+	c.BGP = gentype.NewClientWithList("bgpadvertisements", ours, codec, "",
+		func() *v1beta1.BGPAdvertisement { return &v1beta1.BGPAdvertisement{} },
+		func() *v1beta1.BGPAdvertisementList { return &v1beta1.BGPAdvertisementList{} })
+	c.Profiles = gentype.NewClientWithList("bfdprofiles", ours, codec, "",
+		func() *v1beta1.BFDProfile { return &v1beta1.BFDProfile{} },
+		func() *v1beta1.BFDProfileList { return &v1beta1.BFDProfileList{} })
+	c.Communities = gentype.NewClientWithList("communities", ours, codec, "",
+		func() *v1beta1.Community { return &v1beta1.Community{} },
+		func() *v1beta1.CommunityList { return &v1beta1.CommunityList{} })
 }
 
 // requestTimeout bounds one read or write; watches have none.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -73,18 +74,16 @@ func serves(c discoveryv1.EndpointConditions) bool {
 	return c.Ready == nil || *c.Ready
 }
 
-// Pool keeps of an IPAddressPool what is read later, without managed fields and the annotation that kubectl leaves.
-func Pool(wire *v1beta1.IPAddressPool) v1beta1.IPAddressPool {
-	out := *wire.DeepCopy()
-	out.ManagedFields, out.Annotations = nil, nil
-	return out
-}
-
-// L2Advertisement keeps of an L2Advertisement what is read later.
-func L2Advertisement(wire *v1beta1.L2Advertisement) v1beta1.L2Advertisement {
-	out := *wire.DeepCopy()
-	out.ManagedFields, out.Annotations = nil, nil
-	return out
+// Bare keeps of one of our own objects what is read later, without managed fields and the annotation that kubectl leaves.
+func Bare[T any, P interface {
+	*T
+	metav1.Object
+	DeepCopy() P
+}](wire P) T {
+	out := wire.DeepCopy()
+	out.SetManagedFields(nil)
+	out.SetAnnotations(nil)
+	return *out
 }
 
 // Said is what a speaker says in its object, reduced to what allocation and conditions read.

@@ -129,8 +129,8 @@ func TestWhatASpeakerSays(t *testing.T) {
 func TestConversionsOfOurObjectsDropWhatIsNeverRead(t *testing.T) {
 	meta := metav1.ObjectMeta{Name: "x", Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"long": "text"}, ManagedFields: []metav1.ManagedFieldsEntry{{}}}
 	for _, got := range []metav1.ObjectMeta{
-		Pool(&v1beta1.IPAddressPool{ObjectMeta: meta}).ObjectMeta,
-		L2Advertisement(&v1beta1.L2Advertisement{ObjectMeta: meta}).ObjectMeta,
+		Bare(&v1beta1.IPAddressPool{ObjectMeta: meta}).ObjectMeta,
+		Bare(&v1beta1.L2Advertisement{ObjectMeta: meta}).ObjectMeta,
 	} {
 		if got.Annotations != nil || got.ManagedFields != nil || got.Labels["a"] != "b" || got.Name != "x" {
 			t.Errorf("got %+v", got)
@@ -177,8 +177,8 @@ func TestTheStatusPatchOfAService(t *testing.T) {
 
 func TestTheStatusPatchOfOurObjectsReplacesTheWholeStatus(t *testing.T) {
 	for _, c := range []struct{ name, version, want string }{
-		{"of any version", "", `[{"op":"add","path":"/status","value":{"layer2":{"addresses":0}}}]`},
-		{"of one version", "10", `[{"op":"add","path":"/status","value":{"layer2":{"addresses":0}}},{"op":"replace","path":"/metadata/resourceVersion","value":"10"}]`},
+		{"of any version", "", `[{"op":"add","path":"/status","value":{"layer2":{"addresses":0},"bgp":{"established":0,"bfdUp":0}}}]`},
+		{"of one version", "10", `[{"op":"add","path":"/status","value":{"layer2":{"addresses":0},"bgp":{"established":0,"bfdUp":0}}},{"op":"replace","path":"/metadata/resourceVersion","value":"10"}]`},
 	} {
 		got, err := StatusPatch(v1beta1.SpeakerStatus{}, c.version)
 		if err != nil || string(got) != c.want {

@@ -11,8 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/gentype"
 )
 
 // GossipSecret is the Secret that the gossip key is made from, and GossipKey the key in it.
@@ -72,23 +70,4 @@ func (c *Client) gossipSecret(ctx context.Context, namespace, name string) ([]by
 		return nil, errors.New("its key " + GossipKey + " is missing or shorter than 16 bytes: delete the Secret and the controller makes a new one")
 	}
 	return secret.Data[GossipKey], nil
-}
-
-// OnlyLoadBalancers narrows the Services that are listed and watched to `type: LoadBalancer`.
-func OnlyLoadBalancers(c *gentype.ClientWithList[*corev1.Service, *corev1.ServiceList]) Lister[*corev1.ServiceList] {
-	return loadBalancers{c}
-}
-
-type loadBalancers struct {
-	client *gentype.ClientWithList[*corev1.Service, *corev1.ServiceList]
-}
-
-func (l loadBalancers) List(ctx context.Context, opts metav1.ListOptions) (*corev1.ServiceList, error) {
-	opts.FieldSelector = "spec.type=LoadBalancer"
-	return l.client.List(ctx, opts)
-}
-
-func (l loadBalancers) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	opts.FieldSelector = "spec.type=LoadBalancer"
-	return l.client.Watch(ctx, opts)
 }

@@ -18,11 +18,13 @@ func Decide(v View) Plan {
 	}
 	for _, group := range f.groups() {
 		verdict := f.decide(group, &plan)
+		verdict.BGP = f.route(group)
 		for _, use := range group {
 			key := v.Services[use.service].Key
 			plan.Why[key] = append(plan.Why[key], verdict)
 		}
 	}
+	plan.BGP = f.bgpPlan()
 	return plan
 }
 

@@ -26,6 +26,7 @@ type field struct {
 	subnets   []netip.Prefix
 	classes   map[string]*class
 	keyBuf    []byte
+	routing   *routing // nil where there are no BGPPeers
 }
 
 func newField(v View) *field {
@@ -56,6 +57,7 @@ func newField(v View) *field {
 			f.poolAdvs[i] = append(f.poolAdvs[i], len(v.Config.L2))
 		}
 	}
+	f.routing = newRouting(f)
 	return f
 }
 

@@ -8,7 +8,8 @@ import (
 
 // Plan is what this node shall say. It is complete: what it does not name is not announced.
 type Plan struct {
-	L2 L2Plan `json:"l2"`
+	L2  L2Plan  `json:"l2"`
+	BGP BGPPlan `json:"bgp,omitempty"`
 	// Why holds, for every Service with an address, one verdict per address.
 	Why map[cluster.Key][]Verdict `json:"why,omitempty"`
 }

@@ -30,6 +30,8 @@ const (
 	NoAdvertisement Reason = "NoAdvertisement"
 	// NoEndpoints: externalTrafficPolicy is Local and no node that could announce has a serving endpoint.
 	NoEndpoints Reason = "NoEndpoints"
+	// NoPeer: a BGPAdvertisement selects it, but none of this node's sessions.
+	NoPeer Reason = "NoPeer"
 	// NoCandidate: there is an advertisement, but every node is ruled out.
 	NoCandidate Reason = "NoCandidate"
 )
@@ -77,4 +79,6 @@ type Verdict struct {
 	Despite Reason `json:"despite,omitempty"`
 	// Self says how this node stands: Candidate, or what rules it out.
 	Self Reason `json:"self,omitempty"`
+	// BGP is what this node does with it on BGP; nil where no BGPAdvertisement selects it. The rest is of layer 2.
+	BGP *Routed `json:"bgp,omitempty"`
 }

@@ -19,13 +19,20 @@ import (
 type Objects struct {
 	Pools            []v1beta1.IPAddressPool   `json:"pools,omitempty"`
 	L2Advertisements []v1beta1.L2Advertisement `json:"l2Advertisements,omitempty"`
+
+	BGPPeers          []v1beta1.BGPPeer          `json:"bgpPeers,omitempty"`
+	BGPAdvertisements []v1beta1.BGPAdvertisement `json:"bgpAdvertisements,omitempty"`
+	BFDProfiles       []v1beta1.BFDProfile       `json:"bfdProfiles,omitempty"`
+	Communities       []v1beta1.Community        `json:"communities,omitempty"`
 }
 
 // Config is everything that the operator said, parsed. It is never changed after Parse; its JSON form is the Objects it
 // was parsed from, so that a dumped one can be read back.
 type Config struct {
-	Pools []Pool            // by name
-	L2    []L2Advertisement // by name; the ones implied by Pool.Advertise are not among them
+	Pools []Pool             // by name
+	L2    []L2Advertisement  // by name; the ones implied by Pool.Advertise are not among them
+	Peers []BGPPeer          // the elder first
+	BGP   []BGPAdvertisement // the elder first; the ones implied by Pool.Advertise are not among them
 
 	source Objects
 	spans  []Span
@@ -43,6 +50,7 @@ type Pool struct {
 	AutoAssign    bool
 	AvoidBuggyIPs bool
 	AdvertiseL2   bool
+	AdvertiseBGP  bool
 	ShareAcross   bool // one sharing key may be used from several namespaces
 	Allocation    Allocation
 	// MaxPerNamespace bounds the addresses of each family that the Services of one namespace hold; 0 is no bound.
@@ -77,14 +85,10 @@ const NoPriority = int64(1) << 40
 
 // L2Advertisement is a parsed L2Advertisement.
 type L2Advertisement struct {
-	Name             string
-	AllPools         bool
-	Pools            []string
-	PoolSelectors    []labels.Selector
-	ServiceSelectors []labels.Selector // empty: all
-	NodeSelectors    []labels.Selector // empty: all
-	Preferences      []Preference
-	Interfaces       []string // exact names or globs; empty: no restriction
+	Name string
+	Selection
+	Preferences []Preference
+	Interfaces  []string // exact names or globs; empty: no restriction
 }
 
 // Preference prefers the nodes that it selects.
@@ -157,21 +161,6 @@ func (a *Allocation) Admits(s *cluster.Service) bool {
 	return len(a.ServiceSelectors) == 0 || matchesAny(a.ServiceSelectors, s.Labels)
 }
 
-// SelectsPool reports whether the advertisement announces the addresses of a pool.
-func (a L2Advertisement) SelectsPool(p Pool) bool {
-	return a.AllPools || slices.Contains(a.Pools, p.Name) || matchesAny(a.PoolSelectors, p.Labels)
-}
-
-// SelectsService reports whether the advertisement announces a Service that has these labels.
-func (a L2Advertisement) SelectsService(serviceLabels map[string]string) bool {
-	return len(a.ServiceSelectors) == 0 || matchesAny(a.ServiceSelectors, serviceLabels)
-}
-
-// SelectsNode reports whether a node with these labels may announce.
-func (a L2Advertisement) SelectsNode(nodeLabels map[string]string) bool {
-	return len(a.NodeSelectors) == 0 || matchesAny(a.NodeSelectors, nodeLabels)
-}
-
 // Preference returns the sum of the weights by which a node with these labels is preferred.
 func (a L2Advertisement) Preference(nodeLabels map[string]string) int {
 	sum := 0
@@ -205,9 +194,17 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// Announces reports whether anything announces a pool, for some Service at least.
+func (c Config) Announces(p Pool) bool {
+	return p.AdvertiseL2 || p.AdvertiseBGP ||
+		slices.ContainsFunc(c.L2, func(a L2Advertisement) bool { return a.SelectsPool(p) }) ||
+		slices.ContainsFunc(c.BGP, func(a BGPAdvertisement) bool { return a.SelectsPool(p) })
+}
+
 // Advertised reports whether any advertisement announces a Service's addresses from a pool.
 func (c Config) Advertised(p Pool, serviceLabels map[string]string) bool {
-	return p.AdvertiseL2 || slices.ContainsFunc(c.L2, func(a L2Advertisement) bool {
-		return a.SelectsPool(p) && a.SelectsService(serviceLabels)
-	})
+	selects := func(s Selection) bool { return s.SelectsPool(p) && s.SelectsService(serviceLabels) }
+	return p.AdvertiseL2 || p.AdvertiseBGP ||
+		slices.ContainsFunc(c.L2, func(a L2Advertisement) bool { return selects(a.Selection) }) ||
+		slices.ContainsFunc(c.BGP, func(a BGPAdvertisement) bool { return selects(a.Selection) })
 }

@@ -19,8 +19,12 @@ import (
 
 // The kinds that a Problem can be about.
 const (
-	KindIPAddressPool   = "IPAddressPool"
-	KindL2Advertisement = "L2Advertisement"
+	KindIPAddressPool    = "IPAddressPool"
+	KindL2Advertisement  = "L2Advertisement"
+	KindBGPPeer          = "BGPPeer"
+	KindBGPAdvertisement = "BGPAdvertisement"
+	KindBFDProfile       = "BFDProfile"
+	KindCommunity        = "Community"
 )
 
 // ProblemReason says what is wrong with an object, in the form of a condition's reason.
@@ -38,6 +42,15 @@ const (
 	ReasonInvalidRetention ProblemReason = "InvalidRetention"
 	ReasonInvalidQuota     ProblemReason = "InvalidQuota"
 	ReasonReservation      ProblemReason = "ReservationNotCovered"
+
+	ReasonInvalidValue      ProblemReason = "InvalidValue"
+	ReasonInvalidASN        ProblemReason = "InvalidASN"
+	ReasonDuplicate         ProblemReason = "Duplicate"
+	ReasonUnknownBFDProfile ProblemReason = "UnknownBFDProfile"
+	ReasonUnknownPeer       ProblemReason = "UnknownPeer"
+	ReasonInvalidCommunity  ProblemReason = "InvalidCommunity"
+	ReasonUnknownCommunity  ProblemReason = "UnknownCommunity"
+	ReasonLocalPref         ProblemReason = "LocalPrefConflict"
 )
 
 // Problem is something wrong with one object. Its message is a sentence that says what to change.
@@ -49,20 +62,18 @@ type Problem struct {
 }
 
 // Rejects reports whether the problem makes (part of) the object inert. The others are warnings: overlaps take only the
-// overlap, a pool that does not exist yet may come, and a reservation of what the pool does not have reserves nothing.
+// overlap, a pool, a peer or a profile that does not exist yet may come, a reservation of what the pool does not have reserves nothing,
+// and where two advertisements differ, the elder one counts.
 func (p Problem) Rejects() bool {
-	return p.Reason != ReasonOverlaps && p.Reason != ReasonUnknownPool && p.Reason != ReasonReservation
+	return !slices.Contains([]ProblemReason{ReasonOverlaps, ReasonUnknownPool, ReasonReservation, ReasonUnknownBFDProfile, ReasonUnknownPeer,
+		ReasonUnknownCommunity, ReasonLocalPref}, p.Reason)
 }
 
 // Parse reads objects in any order. The result does not depend on that order.
 func Parse(objects Objects) (Config, []Problem) {
 	p := parser{config: Config{source: objects}}
-	pools := slices.Clone(objects.Pools)
-	slices.SortFunc(pools, func(a, b v1beta1.IPAddressPool) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
 	taken := newTaken()
-	for _, wire := range pools {
+	for _, wire := range elderFirst(objects.Pools) {
 		pool := p.pool(wire)
 		pool.Covers = p.withoutOverlap(pool, taken)
 		pool.Reservations = p.reservations(wire, pool.Covers)
@@ -75,6 +86,7 @@ func Parse(objects Objects) (Config, []Problem) {
 		p.l2(wire)
 	}
 	slices.SortFunc(p.config.L2, func(a, b L2Advertisement) int { return cmp.Compare(a.Name, b.Name) })
+	p.bgp(objects)
 	slices.SortStableFunc(p.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})
@@ -103,11 +115,14 @@ func (p *parser) pool(wire v1beta1.IPAddressPool) Pool {
 		Detection:     cluster.ParseDetection(string(wire.Spec.ConflictDetection)),
 	}
 	for _, protocol := range wire.Spec.Advertise {
-		if protocol == v1beta1.ProtocolL2 {
+		switch protocol {
+		case v1beta1.ProtocolL2:
 			pool.AdvertiseL2 = true
-			continue
+		case v1beta1.ProtocolBGP:
+			pool.AdvertiseBGP = true
+		default:
+			p.problem(KindIPAddressPool, wire.Name, ReasonUnknownProtocol, "advertise names %q, which this version cannot announce with: use L2, BGP or both", protocol)
 		}
-		p.problem(KindIPAddressPool, wire.Name, ReasonUnknownProtocol, "advertise names %q, which this version cannot announce with: use L2", protocol)
 	}
 	pool.Covers = p.addresses(wire)
 	if sa := wire.Spec.ServiceAllocation; sa != nil {
@@ -214,22 +229,14 @@ func (p *parser) selectors(kind, name, field string, wire []metav1.LabelSelector
 func (p *parser) l2(wire v1beta1.L2Advertisement) {
 	spec, name := wire.Spec, wire.Name
 	a := L2Advertisement{
-		Name:             name,
-		AllPools:         len(spec.IPAddressPools)+len(spec.IPAddressPoolSelectors) == 0,
-		Pools:            spec.IPAddressPools,
-		PoolSelectors:    p.selectors(KindL2Advertisement, name, "ipAddressPoolSelectors", spec.IPAddressPoolSelectors),
-		ServiceSelectors: p.selectors(KindL2Advertisement, name, "serviceSelectors", spec.ServiceSelectors),
-		NodeSelectors:    p.selectors(KindL2Advertisement, name, "nodeSelectors", spec.NodeSelectors),
-		Interfaces:       spec.Interfaces,
+		Name: name,
+		Selection: p.selection(KindL2Advertisement, name, wireSelection{spec.IPAddressPools, spec.IPAddressPoolSelectors,
+			spec.ServiceSelectors, spec.NodeSelectors}),
+		Interfaces: spec.Interfaces,
 	}
 	for i, wire := range spec.PreferredNodeSelectors {
 		nodes := p.selectors(KindL2Advertisement, name, fmt.Sprintf("preferredNodeSelectors[%d].preference", i), []metav1.LabelSelector{wire.Preference})
 		a.Preferences = append(a.Preferences, Preference{Weight: int(wire.Weight), Nodes: nodes[0]})
-	}
-	for _, pool := range a.Pools {
-		if _, found := p.config.Pool(pool); !found {
-			p.problem(KindL2Advertisement, name, ReasonUnknownPool, "ipAddressPools names %q, but there is no IPAddressPool of that name: create it or correct the name%s", pool, p.didYouMean())
-		}
 	}
 	for _, glob := range a.Interfaces {
 		if _, err := path.Match(glob, "eth0"); err != nil {

@@ -117,9 +117,9 @@ func TestPools(t *testing.T) {
 			pools:  []v1beta1.IPAddressPool{changed(pool("a", 1, "192.0.2.0/29"), func(p *v1beta1.IPAddressPool) { p.DeletionTimestamp = &now })},
 			covers: map[string]string{"a": "192.0.2.0/29"}, inert: []string{"a"}},
 		{name: "a protocol from the future",
-			pools:  []v1beta1.IPAddressPool{changed(pool("a", 1, "192.0.2.1"), func(p *v1beta1.IPAddressPool) { p.Spec.Advertise = []v1beta1.Protocol{"L2", "BGP"} })},
+			pools:  []v1beta1.IPAddressPool{changed(pool("a", 1, "192.0.2.1"), func(p *v1beta1.IPAddressPool) { p.Spec.Advertise = []v1beta1.Protocol{"L2", "SRv6"} })},
 			covers: map[string]string{"a": "192.0.2.1"}, inert: []string{"a"},
-			problems: []string{`IPAddressPool a: UnknownProtocol: advertise names "BGP", which this version cannot announce with: use L2`}},
+			problems: []string{`IPAddressPool a: UnknownProtocol: advertise names "SRv6", which this version cannot announce with: use L2, BGP or both`}},
 		{name: "a selector that cannot be understood",
 			pools: []v1beta1.IPAddressPool{changed(pool("a", 1, "192.0.2.1"), func(p *v1beta1.IPAddressPool) {
 				p.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{NamespaceSelectors: []metav1.LabelSelector{selector("x", "Exists"), selector("x", "Like")}}

@@ -1,0 +1,78 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/config"
+)
+
+// ConfigSource follows all objects that a config.Config is parsed from.
+type ConfigSource struct {
+	Pools             *Source[v1beta1.IPAddressPool]
+	L2Advertisements  *Source[v1beta1.L2Advertisement]
+	BGPPeers          *Source[v1beta1.BGPPeer]
+	BGPAdvertisements *Source[v1beta1.BGPAdvertisement]
+	BFDProfiles       *Source[v1beta1.BFDProfile]
+	Communities       *Source[v1beta1.Community]
+}
+
+// NewConfigSource prepares to follow them; it sends nothing yet.
+func NewConfigSource(c *Client, poke reconcile.Poke) (*ConfigSource, error) {
+	var s ConfigSource
+	var errs [6]error
+	s.Pools, errs[0] = NewSource(c.Pools, &v1beta1.IPAddressPool{}, Bare[v1beta1.IPAddressPool], poke)
+	s.L2Advertisements, errs[1] = NewSource(c.L2, &v1beta1.L2Advertisement{}, Bare[v1beta1.L2Advertisement], poke)
+	s.BGPPeers, errs[2] = NewSource(c.Peers, &v1beta1.BGPPeer{}, Bare[v1beta1.BGPPeer], poke)
+	s.BGPAdvertisements, errs[3] = NewSource(c.BGP, &v1beta1.BGPAdvertisement{}, Bare[v1beta1.BGPAdvertisement], poke)
+	s.BFDProfiles, errs[4] = NewSource(c.Profiles, &v1beta1.BFDProfile{}, Bare[v1beta1.BFDProfile], poke)
+	s.Communities, errs[5] = NewSource(c.Communities, &v1beta1.Community{}, Bare[v1beta1.Community], poke)
+	return &s, errors.Join(errs[:]...)
+}
+
+// Run follows them until ctx ends.
+func (s *ConfigSource) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{s.Pools.Run, s.L2Advertisements.Run, s.BGPPeers.Run, s.BGPAdvertisements.Run,
+		s.BFDProfiles.Run, s.Communities.Run} {
+		group.Go(func() error { return run(ctx) })
+	}
+	return group.Wait()
+}
+
+// Synced reports whether the first lists of all are complete.
+func (s *ConfigSource) Synced() bool {
+	return s.Pools.Synced() && s.L2Advertisements.Synced() && s.BGPPeers.Synced() && s.BGPAdvertisements.Synced() &&
+		s.BFDProfiles.Synced() && s.Communities.Synced()
+}
+
+// Versions is another text whenever an object is another.
+func (s *ConfigSource) Versions() string {
+	return strings.Join([]string{VersionsOf(s.Pools.Records()), VersionsOf(s.L2Advertisements.Records()), VersionsOf(s.BGPPeers.Records()),
+		VersionsOf(s.BGPAdvertisements.Records()), VersionsOf(s.BFDProfiles.Records()), VersionsOf(s.Communities.Records())}, "/")
+}
+
+// Objects returns the objects as they are now.
+func (s *ConfigSource) Objects() config.Objects {
+	return config.Objects{
+		Pools:             values(s.Pools),
+		L2Advertisements:  values(s.L2Advertisements),
+		BGPPeers:          values(s.BGPPeers),
+		BGPAdvertisements: values(s.BGPAdvertisements),
+		BFDProfiles:       values(s.BFDProfiles),
+		Communities:       values(s.Communities),
+	}
+}
+
+func values[T any](s *Source[T]) []T {
+	var all []T
+	for _, r := range s.Records() {
+		all = append(all, r.Value)
+	}
+	return all
+}

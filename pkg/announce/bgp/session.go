@@ -1,0 +1,374 @@
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
+	"github.com/bellwether-lb/bellwether/pkg/config"
+)
+
+// session is one BGP session.
+type session struct {
+	a    *Announcer
+	ctx  context.Context
+	name string
+	log  *slog.Logger
+
+	want    announce.BGPSession
+	server  *peerServer                // nil before it is needed
+	added   *api.Peer                  // the peer as the server has it; nil while it has none
+	loaded  map[netip.Prefix]loaded    // the routes as the server has them
+	drains  map[netip.Prefix]time.Time // since when a route has been drained
+	emptied time.Time                  // since when a session that is to be closed has had no route
+
+	state    string
+	since    time.Time
+	peerASN  uint32
+	flaps    uint64
+	problem  string // of this node's side
+	lost     string // why the session was lost last
+	again    bool   // it was lost, and is to be opened anew without gobgp's pause
+	bfdWasUp bool
+	closed   bool
+	tryAt    time.Time
+}
+
+// loaded is a route as a server has it.
+type loaded struct {
+	announce.Route
+	hop netip.Addr
+}
+
+// retry is how often what failed on this node is tried again.
+const retry = time.Second
+
+// steady is how long a session must have lasted to be opened anew at once when it is lost.
+const steady = 10 * time.Second
+
+// farewell is how long a peer has to take withdrawals in before its session is closed.
+const farewell = 200 * time.Millisecond
+
+// drained is what a peer is told that closes with the session, RFC 9003.
+const drained = "Bellwether: this node is drained"
+
+func (a *Announcer) newSession(ctx context.Context, name string, now time.Time) *session {
+	return &session{a: a, ctx: ctx, name: name, log: a.cfg.Log.With("peer", name), state: "Idle", since: now,
+		loaded: map[netip.Prefix]loaded{}, drains: map[netip.Prefix]time.Time{}}
+}
+
+// take takes in what the server says.
+func (s *session) take(c change, now time.Time) {
+	if c.state == s.state {
+		return
+	}
+	was, since := s.state, s.since
+	s.state, s.since = c.state, now
+	if was == Established {
+		s.flaps++
+		s.lost = s.server.log.lost()
+		s.again = now.Sub(since) >= steady
+		s.log.Warn("a BGP session is lost", "reason", s.lost)
+	}
+	if s.state != Established {
+		return
+	}
+	s.peerASN, s.lost = c.peerASN, ""
+	s.log.Info("a BGP session is established", "asn", c.peerASN)
+	switch w := s.want.Session; {
+	case w.PeerASN == 0 && w.Internal != (c.peerASN == w.MyASN):
+		s.fail(now.Add(10*time.Second), "the router's AS number is %d, which dynamicASN does not allow here: correct dynamicASN, myASN or the router", c.peerASN)
+	default:
+		s.problem = ""
+		if endless, err := s.server.endless(s.ctx); err == nil && endless {
+			s.problem = "the router asks for hold time 0, with which the session does not last: set another on the router"
+		}
+	}
+}
+
+// fail ends a session that cannot be, until it is tried again.
+func (s *session) fail(tryAt time.Time, format string, args ...any) {
+	s.problem, s.tryAt = fmt.Sprintf(format, args...), tryAt
+	s.log.Warn("there is no BGP session", "problem", s.problem)
+	s.remove()
+}
+
+// reconcile brings the session closer to what is wanted, and returns when to come back.
+func (s *session) reconcile(now time.Time) (again time.Duration) {
+	if err := s.serve(); err != nil {
+		s.problem = err.Error()
+		return retry
+	}
+	again = s.load(now)
+	switch {
+	case s.want.Close:
+		return min(again, s.close(now))
+	case s.held():
+		s.remove()
+		return again
+	case now.Before(s.tryAt):
+		return min(again, s.tryAt.Sub(now))
+	}
+	s.closed, s.emptied = false, time.Time{}
+	if err := s.open(); err != nil {
+		s.fail(now.Add(retry), "%v", err)
+		return min(again, retry)
+	}
+	return again
+}
+
+// serve has a server for the session.
+func (s *session) serve() error {
+	if s.server != nil && s.server.routerID == s.want.Session.RouterID {
+		return nil
+	}
+	s.end()
+	p, err := s.a.servers.take(s.ctx, s.want.Session.RouterID)
+	if err != nil {
+		return err
+	}
+	s.server = p
+	return p.watch(s.ctx, s.log, func(ctx context.Context, c change) {
+		select {
+		case s.a.events <- event{session: s, server: p, what: c}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// held reports whether the session must wait: BFD has seen the router, and does not any more. A router that has no BFD holds nothing up.
+func (s *session) held() bool {
+	status, is := s.bfdStatus()
+	if !is {
+		s.bfdWasUp = false
+		return false
+	}
+	if status.State == bfd.Up {
+		s.bfdWasUp = true
+		return false
+	}
+	// A router that says AdminDown draws no conclusions about the path, and neither does this node (RFC 5882 section 3.2).
+	return s.bfdWasUp && status.RemoteState != bfd.AdminDown
+}
+
+func (s *session) bfdStatus() (bfd.Status, bool) {
+	peer, _, is := s.bfd()
+	if !is || s.a.cfg.BFD == nil {
+		return bfd.Status{}, false
+	}
+	status, is := s.a.cfg.BFD.Have()[peer]
+	return status, is
+}
+
+// bfd is the BFD session beside this one.
+func (s *session) bfd() (peer bfd.Peer, cfg bfd.Config, is bool) {
+	p := s.want.BFD
+	if p == nil || !s.want.Session.Address.IsValid() {
+		return bfd.Peer{}, bfd.Config{}, false
+	}
+	return bfd.Peer{Remote: s.want.Session.Address, Local: s.want.Session.Source, Multihop: s.want.Far, Device: s.want.Session.VRF},
+		bfd.Config{TransmitInterval: p.Transmit, ReceiveInterval: p.Receive, DetectMultiplier: p.Multiplier, Passive: p.Passive,
+			MinimumTTL: p.MinimumTTL, AdminDown: s.closed}, true
+}
+
+// open adds the peer, or changes it.
+func (s *session) open() error {
+	password := ""
+	if secret := s.want.PasswordSecret; secret != "" {
+		var err error
+		if password, err = s.a.cfg.Password(secret); err != nil {
+			return err
+		}
+	}
+	peer := neighbor(s.want, password)
+	switch {
+	case s.added != nil && !s.again && proto.Equal(s.added, peer):
+		return nil
+	case s.added != nil && !s.again && proto.Equal(withoutTimers(s.added), withoutTimers(peer)):
+		if _, err := s.server.UpdatePeer(s.ctx, &api.UpdatePeerRequest{Peer: peer}); err != nil {
+			return fmt.Errorf("change the session: %w", err)
+		}
+		s.added = peer
+		return nil
+	}
+	s.remove()
+	if err := s.server.AddPeer(s.ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
+		return fmt.Errorf("open the session: %w", err)
+	}
+	s.added = peer
+	return nil
+}
+
+// withoutTimers is a peer without what gobgp changes while a session stays up.
+func withoutTimers(p *api.Peer) *api.Peer {
+	c := proto.CloneOf(p)
+	c.Timers = nil
+	for _, f := range c.AfiSafis {
+		f.PrefixLimits = nil
+	}
+	return c
+}
+
+// remove ends the session at once; the routes stay loaded.
+func (s *session) remove() {
+	s.again = false
+	if s.added == nil {
+		return
+	}
+	if err := s.server.DeletePeer(s.ctx, &api.DeletePeerRequest{Address: s.added.Conf.NeighborAddress}); err != nil {
+		s.log.Warn("a BGP session could not be ended", "error", err)
+	}
+	if s.state == Established {
+		s.flaps++
+	}
+	s.added, s.state, s.since = nil, "Idle", time.Now()
+}
+
+// close ends a session in order when its routes have been drained, and says why.
+func (s *session) close(now time.Time) (again time.Duration) {
+	if s.closed || len(s.loaded) > 0 {
+		return time.Hour
+	}
+	if s.emptied.IsZero() {
+		s.emptied = now
+	}
+	if left := farewell - now.Sub(s.emptied); left > 0 && s.state == Established {
+		return left
+	}
+	if s.added != nil && s.state == Established {
+		if err := s.server.DisablePeer(s.ctx, &api.DisablePeerRequest{Address: s.added.Conf.NeighborAddress, Communication: drained}); err != nil {
+			s.log.Warn("a BGP session could not be closed in order", "error", err)
+		}
+		s.state, s.since = "Idle", now
+		s.emptied = now
+		return farewell // until the peer has been told
+	}
+	s.remove()
+	s.closed = true
+	return time.Hour
+}
+
+// end gives the server back, empty.
+func (s *session) end() {
+	if s.server == nil {
+		return
+	}
+	s.remove()
+	s.server.unwatch()
+	for _, f := range []*api.Family{ipv4(), ipv6()} {
+		if err := s.server.DeletePath(s.ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Family: f}); err != nil {
+			s.log.Warn("routes could not be withdrawn", "error", err)
+		}
+	}
+	clear(s.loaded)
+	s.a.servers.idle = append(s.a.servers.idle, s.server)
+	s.server = nil
+}
+
+// load makes the server's routes those that are wanted, and returns when one of them has been drained.
+func (s *session) load(now time.Time) (again time.Duration) {
+	again = time.Hour
+	for prefix := range s.loaded {
+		if _, wanted := s.want.Routes[prefix]; !wanted {
+			again = min(again, s.withdraw(prefix))
+		}
+	}
+	for prefix := range s.drains {
+		if r, is := s.want.Routes[prefix]; !is || !r.Drain {
+			delete(s.drains, prefix)
+		}
+	}
+	for prefix, route := range s.want.Routes {
+		if route.Drain {
+			since, is := s.drains[prefix]
+			if !is {
+				since = now
+				s.drains[prefix] = now
+			}
+			left := s.a.cfg.DrainTime - now.Sub(since)
+			if left <= 0 || s.state != Established {
+				again = min(again, s.withdraw(prefix))
+				continue
+			}
+			again = min(again, left)
+			route = draining(route)
+		}
+		again = min(again, s.announce(prefix, route))
+	}
+	return again
+}
+
+// draining is a route that the peer is to prefer others to, RFC 8326 section 4.
+func draining(r announce.Route) announce.Route {
+	least := uint32(0)
+	r.LocalPref, r.Drain = &least, false
+	r.Communities = append(slices.Clone(r.Communities), config.GracefulShutdown())
+	slices.SortFunc(r.Communities, config.BGPCommunity.Compare)
+	r.Communities = slices.Compact(r.Communities)
+	return r
+}
+
+func (s *session) announce(prefix netip.Prefix, route announce.Route) (again time.Duration) {
+	want := loaded{Route: route, hop: s.want.NextHop4}
+	if prefix.Addr().Is6() {
+		want.hop = s.want.NextHop6
+	}
+	if have, is := s.loaded[prefix]; is && reflect.DeepEqual(have, want) {
+		return time.Hour
+	}
+	p, err := path(prefix, route, s.want)
+	if err == nil {
+		_, err = s.server.AddPath(s.ctx, &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: p})
+	}
+	if err != nil {
+		s.problem = fmt.Sprintf("%s is not announced: %v", prefix, err)
+		return retry
+	}
+	s.loaded[prefix] = want
+	return time.Hour
+}
+
+func (s *session) withdraw(prefix netip.Prefix) (again time.Duration) {
+	have, is := s.loaded[prefix]
+	if !is {
+		return time.Hour
+	}
+	want := s.want
+	want.NextHop4, want.NextHop6 = have.hop, have.hop
+	p, err := path(prefix, have.Route, want)
+	if err == nil {
+		err = s.server.DeletePath(s.ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: p})
+	}
+	if err != nil {
+		s.problem = fmt.Sprintf("%s is not withdrawn: %v", prefix, err)
+		return retry
+	}
+	delete(s.loaded, prefix)
+	return time.Hour
+}
+
+func (s *session) status() State {
+	st := State{State: s.state, Since: s.since, PeerASN: s.peerASN, Flaps: s.flaps, Closed: s.closed, Problem: s.problem}
+	if s.state == Established {
+		st.Advertised = len(s.loaded)
+	}
+	if status, is := s.bfdStatus(); is {
+		st.BFD = &status
+		if s.bfdWasUp && status.State != bfd.Up && s.added == nil && st.Problem == "" && !s.closed {
+			st.Problem = "BFD does not see the router any more: " + status.Diagnostic.String()
+		}
+	}
+	if st.Problem == "" && s.state != Established && !s.closed {
+		st.Problem = s.lost
+	}
+	return st
+}

@@ -1,0 +1,145 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/config"
+)
+
+// foreign is how many routes a peer may send: all are refused, but gobgp keeps those it refuses. A peer may echo ours on top.
+const foreign = 1000
+
+// deferral is how long routes are held back after a restart for a peer that does not say that it has sent all of its own.
+const deferral = 5 * time.Second
+
+func ipv4() *api.Family { return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST} }
+func ipv6() *api.Family { return &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST} }
+
+func familyOf(a netip.Addr) *api.Family {
+	if a.Is4() {
+		return ipv4()
+	}
+	return ipv6()
+}
+
+// neighbor is what gobgp calls the peer of a session.
+func neighbor(want announce.BGPSession, password string) *api.Peer {
+	s := want.Session
+	families := []*api.Family{familyOf(s.Address)}
+	if want.DualStack {
+		families = []*api.Family{ipv4(), ipv6()}
+	}
+	seconds := func(d time.Duration) uint64 { return uint64(d / time.Second) }
+	p := &api.Peer{
+		Conf:      &api.PeerConf{NeighborAddress: s.Address.String(), PeerAsn: s.PeerASN, LocalAsn: s.Own(), AuthPassword: password},
+		Transport: &api.Transport{RemotePort: uint32(s.Port), BindInterface: s.VRF},
+		Timers: &api.Timers{Config: &api.TimersConfig{HoldTime: seconds(s.Hold), KeepaliveInterval: seconds(s.Keepalive),
+			ConnectRetry: seconds(s.Connect), IdleHoldTimeAfterReset: 1}},
+	}
+	if s.Source.IsValid() {
+		p.Transport.LocalAddress = s.Source.String()
+	}
+	switch {
+	case s.TTLSecurity > 0:
+		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(256 - s.TTLSecurity)}
+	case s.MultiHop:
+		p.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: 255}
+	}
+	if s.RestartTime > 0 {
+		p.GracefulRestart = &api.GracefulRestart{Enabled: true, RestartTime: uint32(seconds(s.RestartTime)),
+			DeferralTime: uint32(seconds(deferral)), LocalRestarting: true}
+	}
+	limit := uint32(foreign)
+	for limit < uint32(len(want.Routes)+foreign) {
+		limit *= 2
+	}
+	for _, f := range families {
+		p.AfiSafis = append(p.AfiSafis, &api.AfiSafi{
+			Config:            &api.AfiSafiConfig{Family: f, Enabled: true},
+			PrefixLimits:      &api.PrefixLimit{Family: f, MaxPrefixes: limit, ShutdownThresholdPct: 100},
+			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: s.RestartTime > 0}},
+		})
+	}
+	return p
+}
+
+// path is a route as gobgp has it.
+func path(prefix netip.Prefix, r announce.Route, want announce.BGPSession) (*api.Path, error) {
+	var p packer
+	nlri := p.pack(&api.IPAddressPrefix{Prefix: prefix.Addr().String(), PrefixLen: uint32(prefix.Bits())})
+	p.attribute(&api.OriginAttribute{Origin: 0}) // IGP, RFC 4271 section 5.1.1
+	if r.Prepend > 0 && !want.Session.Internal {
+		own := slices.Repeat([]uint32{want.Session.Own()}, r.Prepend)
+		p.attribute(&api.AsPathAttribute{Segments: []*api.AsSegment{{Type: api.AsSegment_AS_SEQUENCE, Numbers: own}}})
+	}
+	hop, family := want.NextHop4, ipv4()
+	if prefix.Addr().Is6() {
+		hop, family = want.NextHop6, ipv6()
+	}
+	switch {
+	case prefix.Addr().Is6():
+		if !hop.IsValid() {
+			hop = netip.IPv6Unspecified() // the session's own
+		}
+		p.attribute(&api.MpReachNLRIAttribute{Family: family, NextHops: []string{hop.WithZone("").String()}, Nlris: []*anypb.Any{nlri}})
+	case hop.Is6():
+		p.attribute(&api.MpReachNLRIAttribute{Family: family, NextHops: []string{hop.WithZone("").String()}, Nlris: []*anypb.Any{nlri}})
+	default:
+		if !hop.IsValid() {
+			hop = netip.IPv4Unspecified()
+		}
+		p.attribute(&api.NextHopAttribute{NextHop: hop.String()})
+	}
+	if r.MED != nil {
+		p.attribute(&api.MultiExitDiscAttribute{Med: *r.MED})
+	}
+	if r.LocalPref != nil && want.Session.Internal {
+		p.attribute(&api.LocalPrefAttribute{LocalPref: *r.LocalPref})
+	}
+	p.communities(r.Communities)
+	if p.err != nil {
+		return nil, fmt.Errorf("a route to %s: %w", prefix, p.err)
+	}
+	return &api.Path{Family: family, Nlri: nlri, Pattrs: p.attributes}, nil
+}
+
+// packer packs messages into Any, and keeps the first error.
+type packer struct {
+	attributes []*anypb.Any
+	err        error
+}
+
+func (p *packer) pack(m proto.Message) *anypb.Any {
+	packed, err := anypb.New(m)
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	return packed
+}
+
+func (p *packer) attribute(m proto.Message) { p.attributes = append(p.attributes, p.pack(m)) }
+
+func (p *packer) communities(all []config.BGPCommunity) {
+	standard, large := &api.CommunitiesAttribute{}, &api.LargeCommunitiesAttribute{}
+	for _, c := range all {
+		if c.Large {
+			large.Communities = append(large.Communities, &api.LargeCommunity{GlobalAdmin: c.Values[0], LocalData1: c.Values[1], LocalData2: c.Values[2]})
+		} else {
+			standard.Communities = append(standard.Communities, c.Values[0]<<16|c.Values[1])
+		}
+	}
+	if len(standard.Communities) > 0 {
+		p.attribute(standard)
+	}
+	if len(large.Communities) > 0 {
+		p.attribute(large)
+	}
+}

@@ -1,0 +1,375 @@
+package announce
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/bellwether-lb/bellwether/pkg/config"
+)
+
+// BGPPlan is the complete desired state of the BGP actuator: the sessions of this node, by the names of their BGPPeers.
+type BGPPlan map[string]BGPSession
+
+// BGPSession is one session and all that its peer shall have.
+type BGPSession struct {
+	Session config.BGPSession `json:"session"`
+	// PasswordSecret is the name of the Secret with the password; empty for none.
+	PasswordSecret string             `json:"passwordSecret,omitempty"`
+	BFD            *config.BFDProfile `json:"bfd,omitempty"`
+	// DualStack is true for a session that announces both families.
+	DualStack bool `json:"dualStack,omitempty"`
+	// Far is true for a peer that is on no link of this node.
+	Far bool `json:"far,omitempty"`
+	// NextHop4 and NextHop6 are what IPv4 and IPv6 routes lead to; invalid: this node's address of the session.
+	NextHop4 netip.Addr `json:"nextHop4"`
+	NextHop6 netip.Addr `json:"nextHop6"`
+	// Close is true for a session that is to end in order, once its routes have been drained.
+	Close  bool                   `json:"close,omitempty"`
+	Routes map[netip.Prefix]Route `json:"routes,omitempty"`
+}
+
+// Route is what a peer gets of one prefix beside its next hop, which is this node.
+type Route struct {
+	LocalPref   *uint32               `json:"localPref,omitempty"`
+	MED         *uint32               `json:"med,omitempty"`
+	Prepend     int                   `json:"prepend,omitempty"` // how many times more than once the own AS is in the path
+	Communities []config.BGPCommunity `json:"communities,omitempty"`
+	// Drain is true for a route that others have too and that is to go: the peer is told to prefer theirs (RFC 8326), and after a
+	// while it is withdrawn.
+	Drain bool `json:"drain,omitempty"`
+}
+
+// Routed is the decision about one address on BGP, as this node sees it.
+type Routed struct {
+	Reason Reason   `json:"reason"`          // Announced, or why not
+	Peers  []string `json:"peers,omitempty"` // the BGPPeers that this node announces it to, sorted
+}
+
+// routing is a field's half for BGP.
+type routing struct {
+	poolAdvs [][]int            // by pool: the BGPAdvertisements that select it, the elder first
+	sessions []int              // of this node: positions in Config.Peers
+	bare     map[int]BGPSession // by peer, without routes
+	classes  map[string]*routeClass
+	found    map[int]map[netip.Prefix]*found // by peer
+	keyBuf   []byte
+}
+
+// found is what has been found of a route so far.
+type found struct {
+	advs  []int // that announce it
+	drain bool  // by all of them
+}
+
+// routeClass is what all addresses have in common that the same advertisements announce.
+type routeClass struct {
+	ranks []int   // by node: position in misgivings, -1 for one that does not announce
+	peers [][]int // by advertisement of the class: this node's sessions that it announces to
+}
+
+func newRouting(f *field) *routing {
+	c := f.view.Config
+	if len(c.Peers) == 0 {
+		return nil
+	}
+	r := &routing{poolAdvs: make([][]int, len(c.Pools)), bare: map[int]BGPSession{}, classes: map[string]*routeClass{}, found: map[int]map[netip.Prefix]*found{}}
+	for i, pool := range c.Pools {
+		for at := range c.BGP {
+			if c.BGP[at].SelectsPool(pool) {
+				r.poolAdvs[i] = append(r.poolAdvs[i], at)
+			}
+		}
+		if pool.AdvertiseBGP {
+			r.poolAdvs[i] = append(r.poolAdvs[i], len(c.BGP))
+		}
+	}
+	if f.self < 0 || f.standing[f.self] != Candidate && f.standing[f.self] != SpeakerLeaving {
+		return r // a session that opens brings its routes along
+	}
+	for i := range c.Peers {
+		if f.hasSession(f.self, i) {
+			r.sessions = append(r.sessions, i)
+		}
+	}
+	return r
+}
+
+// hasSession reports whether a node has a session with a peer: it does not where an elder BGPPeer is of the same router.
+func (f *field) hasSession(n, peer int) bool {
+	c, labels := f.view.Config, f.nodes[n].Labels
+	if !c.Peers[peer].SelectsNode(labels) {
+		return false
+	}
+	router := func(s config.BGPSession) [3]any { return [3]any{s.Address, s.Interface, s.VRF} }
+	return !slices.ContainsFunc(c.Peers[:peer], func(elder config.BGPPeer) bool {
+		return router(elder.Session) == router(c.Peers[peer].Session) && elder.SelectsNode(labels)
+	})
+}
+
+// bgpAdvertisement returns the advertisement at a position; the one past the last is what IPAddressPool.spec.advertise stands for.
+func (f *field) bgpAdvertisement(i int) config.BGPAdvertisement {
+	if i == len(f.view.Config.BGP) {
+		return config.BGPAdvertisement{Lengths: config.Lengths{IPv4: 32, IPv6: 128}}
+	}
+	return f.view.Config.BGP[i]
+}
+
+// bgpAdvertisements returns, the elder first, the advertisements that announce an address for any of its Services.
+func (f *field) bgpAdvertisements(group []use) []int {
+	var advs []int
+	for _, use := range group {
+		if use.pool < 0 {
+			continue
+		}
+		for _, a := range f.routing.poolAdvs[use.pool] {
+			if adv := f.bgpAdvertisement(a); adv.SelectsService(f.view.Services[use.service].Labels) && !slices.Contains(advs, a) {
+				advs = append(advs, a)
+			}
+		}
+	}
+	slices.Sort(advs)
+	return advs
+}
+
+// route finds out what this node announces of an address over BGP; nil where no advertisement names it.
+func (f *field) route(group []use) *Routed {
+	if f.routing == nil {
+		return nil
+	}
+	advs := f.bgpAdvertisements(group)
+	if len(advs) == 0 {
+		return nil
+	}
+	addr, class, serving := group[0].addr, f.routeClassOf(advs), f.serving(group)
+	announces, drain, reason := f.standsFor(class, serving)
+	if !announces {
+		return &Routed{Reason: reason}
+	}
+	routed := &Routed{Reason: Announced}
+	for i, a := range advs {
+		adv := f.bgpAdvertisement(a)
+		for _, p := range class.peers[i] {
+			peer := &f.view.Config.Peers[p]
+			if !f.carries(p, addr) {
+				continue
+			}
+			f.routing.add(p, adv.Lengths.Prefix(addr), a, drain || f.leaving() && peer.Session.RestartTime == 0)
+			if !slices.Contains(routed.Peers, peer.Name) {
+				routed.Peers = append(routed.Peers, peer.Name)
+			}
+		}
+	}
+	slices.Sort(routed.Peers)
+	if len(routed.Peers) == 0 {
+		routed.Reason = NoPeer
+	}
+	return routed
+}
+
+func (f *field) leaving() bool { return f.standing[f.self] == SpeakerLeaving }
+
+// carries reports whether a session of this node announces an address's family, and has somewhere to lead its routes to. IPv4 may lead
+// to an IPv6 address (RFC 8950).
+func (f *field) carries(peer int, a netip.Addr) bool {
+	p := f.view.Config.Peers[peer]
+	router := p.Session.Address
+	if p.Session.Interface != "" || router.Is4() == a.Is4() {
+		return true
+	}
+	return p.DualStack && (a.Is4() || f.routing.sessionOf(f, peer).NextHop6.IsValid())
+}
+
+func (r *routing) add(peer int, prefix netip.Prefix, adv int, drain bool) {
+	routes := r.found[peer]
+	if routes == nil {
+		routes = map[netip.Prefix]*found{}
+		r.found[peer] = routes
+	}
+	route := routes[prefix]
+	if route == nil {
+		routes[prefix] = &found{advs: []int{adv}, drain: drain}
+		return
+	}
+	route.drain = route.drain && drain
+	if at, is := slices.BinarySearch(route.advs, adv); !is {
+		route.advs = slices.Insert(route.advs, at, adv)
+	}
+}
+
+// standsFor says whether this node announces an address, and whether it is about to stop. It does unless others are better placed.
+func (f *field) standsFor(c *routeClass, serving []string) (announces, drain bool, reason Reason) {
+	best := -1
+	for n, rank := range c.ranks {
+		if rank >= 0 && (serving == nil || has(serving, f.names[n])) && (best < 0 || rank < best) {
+
+			best = rank
+		}
+	}
+	switch own := f.self; {
+	case own < 0 || c.ranks[own] < 0:
+		return false, false, f.routeReason(c)
+	case serving != nil && !has(serving, f.names[own]):
+		return false, false, NoLocalEndpoint
+	case c.ranks[own] > best:
+		why := misgivings()[c.ranks[own]]
+		return why == NodeDraining, true, why
+	}
+	return true, false, Announced
+}
+
+// routeReason says why this node does not announce what the class holds.
+func (f *field) routeReason(*routeClass) Reason {
+	switch {
+	case f.self < 0:
+		return SpeakerDown
+	case f.standing[f.self] != Candidate && f.standing[f.self] != SpeakerLeaving:
+		return f.standing[f.self]
+	}
+	return NodeNotSelected
+}
+
+func (f *field) routeClassOf(advs []int) *routeClass {
+	key := f.routing.keyBuf[:0]
+	for _, a := range advs {
+		key = append(key, byte(a), byte(a>>8), byte(a>>16))
+	}
+	f.routing.keyBuf = key
+	if c, known := f.routing.classes[string(key)]; known {
+		return c
+	}
+	c := f.newRouteClass(advs)
+	f.routing.classes[string(key)] = c
+	return c
+}
+
+func (f *field) newRouteClass(advs []int) *routeClass {
+	c := &routeClass{ranks: make([]int, len(f.nodes)), peers: make([][]int, len(advs))}
+	for n, node := range f.nodes {
+		c.ranks[n] = -1
+		if f.standing[n] != Candidate && (n != f.self || f.standing[n] != SpeakerLeaving) {
+			continue
+		}
+		for i, a := range advs {
+			adv := f.bgpAdvertisement(a)
+			if !adv.SelectsNode(node.Labels) {
+				continue
+			}
+			for p := range f.view.Config.Peers {
+				if !adv.SelectsPeer(f.view.Config.Peers[p].Name) || !f.hasSession(n, p) {
+					continue
+				}
+				c.ranks[n] = slices.Index(misgivings(), misgiving(node))
+				if n == f.self {
+					c.peers[i] = append(c.peers[i], p)
+				}
+			}
+		}
+	}
+	return c
+}
+
+// bgpPlan puts together what has been found.
+func (f *field) bgpPlan() BGPPlan {
+	if f.routing == nil {
+		return nil
+	}
+	plan := BGPPlan{}
+	attributes := map[string]Route{}
+	for _, p := range f.routing.sessions {
+		peer := f.view.Config.Peers[p]
+		s := f.routing.sessionOf(f, p)
+		s.Routes = make(map[netip.Prefix]Route, len(f.routing.found[p]))
+		drained := true
+		for prefix, found := range f.routing.found[p] {
+			route := f.attributes(found.advs, attributes)
+			route.Drain = found.drain
+			drained = drained && found.drain
+			s.Routes[prefix] = route
+		}
+		s.Close = drained && (f.leaving() && peer.Session.RestartTime == 0 || f.nodes[f.self].Draining && len(s.Routes) > 0)
+		plan[peer.Name] = s
+	}
+	return plan
+}
+
+// sessionOf is a session without its routes.
+func (r *routing) sessionOf(f *field, peer int) BGPSession {
+	s, known := r.bare[peer]
+	if !known {
+		s = f.session(f.view.Config.Peers[peer])
+		r.bare[peer] = s
+	}
+	return s
+}
+
+func (f *field) session(peer config.BGPPeer) BGPSession {
+	s := BGPSession{Session: peer.Session, PasswordSecret: peer.PasswordSecret, BFD: peer.BFD,
+		DualStack: peer.DualStack || peer.Session.Interface != "", Far: true}
+	addrs := f.nodes[f.self].Addrs
+	if !s.Session.RouterID.IsValid() {
+		s.Session.RouterID = routerID(addrs, f.view.Self)
+	}
+	router := s.Session.Address
+	for _, l := range f.view.Alive.Alive[f.view.Self].Links {
+		if l.Contains(router) {
+			s.Far = false
+			addrs = nil
+			for _, p := range l.Prefixes {
+				addrs = append(addrs, p.Addr())
+			}
+			break
+		}
+	}
+	// The other family's routes lead to an address that the router reaches on the same link, where the node has one there.
+	for _, a := range addrs {
+		switch {
+		case a.IsLinkLocalUnicast() || a.Is4() == router.Is4():
+		case a.Is4() && !s.NextHop4.IsValid():
+			s.NextHop4 = a
+		case a.Is6() && !s.NextHop6.IsValid():
+			s.NextHop6 = a
+		}
+	}
+	return s
+}
+
+// routerID is the BGP identifier of a node, RFC 6286: its first IPv4 address, or one that is made from its name.
+func routerID(addrs []netip.Addr, name string) netip.Addr {
+	for _, a := range addrs {
+		if a.Is4() {
+			return a
+		}
+	}
+	h := nameHash(name)
+	return netip.AddrFrom4([4]byte{byte(h>>24) | 1, byte(h >> 16), byte(h >> 8), byte(h)})
+}
+
+// attributes unites what advertisements say of a route: all their communities, and of the rest what the eldest says that says anything.
+func (f *field) attributes(advs []int, known map[string]Route) Route {
+	key := f.routing.keyBuf[:0]
+	for _, a := range advs {
+		key = append(key, byte(a), byte(a>>8), byte(a>>16))
+	}
+	f.routing.keyBuf = key
+	if r, is := known[string(key)]; is {
+		return r
+	}
+	var r Route
+	for _, a := range advs {
+		adv := f.bgpAdvertisement(a)
+		if r.LocalPref == nil {
+			r.LocalPref = adv.LocalPref
+		}
+		if r.MED == nil {
+			r.MED = adv.MED
+		}
+		if r.Prepend == 0 {
+			r.Prepend = adv.Prepend
+		}
+		r.Communities = append(r.Communities, adv.Communities...)
+	}
+	slices.SortFunc(r.Communities, config.BGPCommunity.Compare)
+	r.Communities = slices.Compact(r.Communities)
+	known[string(key)] = r
+	return r
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
+	"github.com/bellwether-lb/bellwether/pkg/announce/bgp"
+)
+
+// routing prepares what speaks with routers.
+func (s *speaker) routing(log *slog.Logger) error {
+	engine, err := bfd.New(log, s.dropped, s.routers.Ring)
+	if err != nil {
+		return fmt.Errorf("preparing BFD: %w", err)
+	}
+	s.bfd = engine
+	s.bgp = bgp.New(bgp.Config{Log: log, BFD: engine, Password: s.password, Poke: s.routers, Changed: s.changed})
+	return nil
+}
+
+// password returns what the Secret of a BGPPeer has.
+func (s *speaker) password(secret string) (string, error) {
+	s.secret.Ring()
+	if !s.passwords.Synced() {
+		return "", fmt.Errorf("the Secret %s has not been read yet", secret)
+	}
+	for _, r := range s.passwords.Records() {
+		if r.Name != secret {
+			continue
+		}
+		if n := len(r.Value); n == 0 || n > longestPassword {
+			return "", fmt.Errorf("the password in the Secret %s has %d bytes: give it 1 to %d", secret, n, longestPassword)
+		}
+		return r.Value, nil
+	}
+	return "", fmt.Errorf("there is no Secret %s of type kubernetes.io/basic-auth in Bellwether's namespace: create it, or correct passwordSecret", secret)
+}
+
+// longestPassword is what TCP_MD5SIG takes, tcp(7).
+const longestPassword = 80
+
+// watchPasswords begins when a peer has one.
+func (s *speaker) watchPasswords(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.secret:
+		return s.passwords.Run(ctx)
+	}
+}
+
+// routesDrained reports whether every session that is to end has been closed.
+func (s *speaker) routesDrained() bool {
+	plan := s.planned.Load()
+	return plan == nil || s.bgp.Quiet(plan.BGP)
+}
+
+// bgpStatus says what the Speaker object shall say of BGP.
+func (s *speaker) bgpStatus() v1beta1.SpeakerBGP {
+	var status v1beta1.SpeakerBGP
+	have := s.bgp.Have()
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		session := have[name]
+		told := v1beta1.SpeakerBGPSession{Peer: name, State: session.State, Since: metav1.NewTime(session.Since.Truncate(0)),
+			Advertised: int32(session.Advertised), LastError: session.Problem}
+		if session.State == bgp.Established {
+			status.Established++
+		}
+		if session.BFD != nil {
+			told.BFD = session.BFD.State.String()
+			if session.BFD.State == bfd.Up {
+				status.BFDUp++
+			}
+			if session.BFD.Problem != "" && told.LastError == "" {
+				told.LastError = "BFD: " + session.BFD.Problem
+			}
+		}
+		status.Sessions = append(status.Sessions, told)
+	}
+	return status
+}
