@@ -115,22 +115,25 @@ func (s *syncer) announcedCondition(v *kube.Service, o *allocator.Outcome, owned
 		if _, answered := owned[a]; answered || slices.Contains(o.Old, a) {
 			continue
 		}
-		missing = append(missing, a.String())
 		pool, exists := s.config.Pool(o.Pools[i])
+		if exists && s.routed.reaches(s.config, pool, v.Labels, a) {
+			continue
+		}
+		missing = append(missing, a.String())
 		if !exists || !s.config.Advertised(pool, v.Labels) {
 			unadvertised = append(unadvertised, a.String())
 		}
 	}
 	if len(missing) == 0 {
 		delete(s.silent, v.Key)
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Announced", "every address is answered for on the network"
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Announced", "every address is announced"
 		return c, true, 0
 	}
 	c.Status = metav1.ConditionFalse
 	if len(unadvertised) > 0 {
 		delete(s.silent, v.Key)
 		c.Reason = "NoAdvertisement"
-		c.Message = fmt.Sprintf("no advertisement selects %s; set advertise: [L2] on the pool, or create an L2Advertisement that selects the pool and this Service", strings.Join(unadvertised, " and "))
+		c.Message = fmt.Sprintf("no advertisement selects %s; set advertise: [L2] on the pool, or create an L2Advertisement or a BGPAdvertisement that selects the pool and this Service", strings.Join(unadvertised, " and "))
 		return c, true, 0
 	}
 	if unusable := s.conflicts.unusable(o.Addrs); len(unusable) > 0 {
@@ -161,7 +164,7 @@ func (s *syncer) silentCondition(c metav1.Condition, v *kube.Service, missing []
 		return c, false, left
 	}
 	c.Reason = "NotAnnounced"
-	c.Message = fmt.Sprintf("no speaker answers for %s; look at kubectl get speakers, and at externalTrafficPolicy and the endpoints of this Service", strings.Join(missing, " and "))
+	c.Message = fmt.Sprintf("no speaker announces %s; look at kubectl get speakers, and at externalTrafficPolicy and the endpoints of this Service", strings.Join(missing, " and "))
 	return c, true, 0
 }
 

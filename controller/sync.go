@@ -58,6 +58,8 @@ type syncer struct {
 	settled   settled
 	conflicts conflicts
 	inUse     []allocator.InUse
+	routed    routes // by configuration and sessions
+	routedKey string
 	ownedKey  string
 	owned     map[netip.Addr]struct{}
 	silent    map[cluster.Key]time.Time // since when nobody announces a Service that holds addresses

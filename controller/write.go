@@ -292,5 +292,18 @@ func (s *syncer) announcedAddresses() map[netip.Addr]struct{} {
 		}
 		s.settled.clear()
 	}
+	s.followRoutes(records)
 	return s.owned
+}
+
+// followRoutes takes in which advertisements reach a router.
+func (s *syncer) followRoutes(speakers []*kube.Record[kube.Said]) {
+	key := ""
+	if len(s.config.Peers) > 0 {
+		key = s.ownedKey + "/" + s.configKey + "/" + kube.VersionsOf(s.nodes.Records())
+	}
+	if key != s.routedKey {
+		s.routedKey, s.routed = key, routed(s.config, s.nodes.Records(), speakers)
+		s.settled.clear()
+	}
 }

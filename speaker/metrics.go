@@ -34,7 +34,7 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 			func() float64 { return float64(of.Load()) })
 	}
 	beat := s.heartbeat.Counters()
-	r.MustRegister(m.pass, m.announced, m.changes, m.conflicts, wire{s.counters},
+	r.MustRegister(m.pass, m.announced, m.changes, m.conflicts, wire{s.counters}, routerMetrics{s.bgp.Have, s.dropped},
 		count("frames_sent_total", "Heartbeat frames sent, on all links.", &beat.Sent),
 		count("frames_received_total", "Heartbeat frames received, on all links.", &beat.Received),
 		count("accusations_total", "Times that this node found another's link silent.", &beat.Accusations),

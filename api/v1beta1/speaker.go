@@ -62,6 +62,9 @@ type SpeakerLayer2 struct {
 	Conflicts []AddressConflict `json:"conflicts,omitempty"`
 }
 
+// SessionEstablished is the state of a BGP session that routes are exchanged in.
+const SessionEstablished = "Established"
+
 // SpeakerBGPSession is a session of a speaker with the router of a BGPPeer.
 type SpeakerBGPSession struct {
 	// Peer is the name of the BGPPeer.

@@ -168,6 +168,10 @@ func TestRoutersGetTheRoutesThatAreMeantForThem(t *testing.T) {
 		return out == strings.TrimSpace(strings.Repeat("bird=Established:2 frr=Established:2 ", len(nodes)))
 	})
 
+	s.eventually(patience, "the Service says that it is announced", func() bool {
+		return s.must("get", "service", "web", "-n", service.Namespace, "-o", `jsonpath={.status.conditions[?(@.type=="bellwether.dev/Announced")].status}`) == "True"
+	})
+
 	s.must("delete", "service", "web", "-n", service.Namespace)
 	s.sees(s.frr, nodes, nil)
 	s.sees(s.bird, nodes, nil)

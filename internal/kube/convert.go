@@ -93,6 +93,7 @@ type Said struct {
 	Links     []netip.Addr // of the node's own links
 	Gateways  []netip.Addr
 	Conflicts []v1beta1.AddressConflict
+	Peers     []string // BGPPeers that the speaker has established sessions with
 }
 
 // Speaker converts a Speaker object. What it says that cannot be read is passed over.
@@ -105,6 +106,11 @@ func Speaker(wire *v1beta1.Speaker) Said {
 	}
 	for _, o := range wire.Status.Layer2.Owned {
 		add(&said.Owned, o.Address)
+	}
+	for _, session := range wire.Status.BGP.Sessions {
+		if session.State == v1beta1.SessionEstablished {
+			said.Peers = append(said.Peers, session.Peer)
+		}
 	}
 	for _, l := range wire.Status.Links {
 		for _, p := range l.Prefixes {

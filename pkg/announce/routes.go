@@ -109,7 +109,7 @@ func (f *field) hasSession(n, peer int) bool {
 // bgpAdvertisement returns the advertisement at a position; the one past the last is what IPAddressPool.spec.advertise stands for.
 func (f *field) bgpAdvertisement(i int) config.BGPAdvertisement {
 	if i == len(f.view.Config.BGP) {
-		return config.BGPAdvertisement{Lengths: config.Lengths{IPv4: 32, IPv6: 128}}
+		return config.Everything()
 	}
 	return f.view.Config.BGP[i]
 }

@@ -112,6 +112,14 @@ func (l Lengths) Prefix(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, bits).Masked()
 }
 
+// Everything is what IPAddressPool.spec.advertise stands for: all nodes, all peers, and nothing beside the addresses.
+func Everything() BGPAdvertisement { return BGPAdvertisement{Lengths: Lengths{IPv4: 32, IPv6: 128}} }
+
+// Carries reports whether a session with the peer announces a family.
+func (p *BGPPeer) Carries(v6 bool) bool {
+	return p.DualStack || p.Session.Interface != "" || p.Session.Address.Is6() == v6
+}
+
 // SelectsPeer reports whether the advertisement announces to a peer.
 func (a *BGPAdvertisement) SelectsPeer(name string) bool {
 	return len(a.Peers) == 0 || slices.Contains(a.Peers, name)

@@ -210,8 +210,8 @@ func (p *parser) reach(wire v1beta1.BGPPeer, s *BGPSession) {
 	switch {
 	case (spec.PeerAddress == "") == (spec.Interface == ""):
 		refuse("set one of peerAddress and interface: the router's address, or the link that it is the only router on")
-	case spec.Interface != "" && (spec.SourceAddress != "" || spec.PasswordSecret != nil):
-		refuse("a session by interface uses link-local addresses: leave out sourceAddress, and passwordSecret, which routers do not support there")
+	case spec.Interface != "":
+		refuse("this version cannot find the router on a link: leave out interface, and set peerAddress")
 	case s.Address.IsValid() && s.Source.IsValid() && s.Address.Is4() != s.Source.Is4():
 		refuse("sourceAddress %s and peerAddress %s are of two families: use addresses of one", s.Source, s.Address)
 	}

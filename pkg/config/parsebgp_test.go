@@ -36,7 +36,6 @@ func TestBGPPeers(t *testing.T) {
 			p.GracefulRestart = &v1beta1.GracefulRestart{Enabled: true, RestartTime: "2m"}
 			p.EBGPMultiHop, p.VRF, p.PasswordSecret = true, "red", &v1beta1.SecretReference{Name: "s"}
 		}, ""},
-		{"by interface", func(p *v1beta1.BGPPeerSpec) { p.PeerAddress, p.Interface = "", "eth0" }, ""},
 		{"any AS but ours", func(p *v1beta1.BGPPeerSpec) { p.PeerASN, p.DynamicASN = nil, "external" }, ""},
 		{"no AS", func(p *v1beta1.BGPPeerSpec) { p.PeerASN = nil },
 			"InvalidASN: set one of peerASN and dynamicASN: the router's AS number, or internal or external for any that fits"},
@@ -67,9 +66,8 @@ func TestBGPPeers(t *testing.T) {
 			`InvalidValue: routerID: "2001:db8::1" is not in the form of an IPv4 address: write it like 192.0.2.10`},
 		{"far and near", func(p *v1beta1.BGPPeerSpec) { p.EBGPMultiHop, p.TTLSecurity = true, new(int32(1)) },
 			"InvalidValue: ttlSecurity and ebgpMultiHop exclude each other: ttlSecurity says how far away the router may be by itself"},
-		{"a password without an address", func(p *v1beta1.BGPPeerSpec) {
-			p.PeerAddress, p.Interface, p.PasswordSecret = "", "eth0", &v1beta1.SecretReference{Name: "s"}
-		}, "InvalidValue: a session by interface uses link-local addresses: leave out sourceAddress, and passwordSecret, which routers do not support there"},
+		{"by interface", func(p *v1beta1.BGPPeerSpec) { p.PeerAddress, p.Interface = "", "eth0" },
+			"InvalidValue: this version cannot find the router on a link: leave out interface, and set peerAddress"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{bgpPeer("r", 1, c.change)}})
