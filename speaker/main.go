@@ -85,6 +85,9 @@ func env(name, otherwise string) string {
 	return otherwise
 }
 
+// trim is when the memory is given back that only starting took.
+const trim = 10 * time.Second
+
 func run(ctx context.Context, args []string) error {
 	o, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -102,6 +105,12 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	log = log.With("node", o.node)
+	release := time.AfterFunc(trim, func() {
+		if err := obs.ReleasePages(); err != nil {
+			log.Debug("memory of the start is not given back", "error", err)
+		}
+	})
+	defer release.Stop()
 	log.Info("starting", "version", obs.Version(), "gossip", netip.AddrPortFrom(o.bind, uint16(o.port)))
 	key, err := gossipKey(ctx, client, o, log)
 	if err != nil {

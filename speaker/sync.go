@@ -218,8 +218,8 @@ func (s *speaker) view() (v announce.View, again time.Duration) {
 		case service.TrafficPolicy != cluster.TrafficLocal:
 		case s.slices.Synced():
 			service.Serving = slices.Compact(slices.Sorted(slices.Values(serving[service.Key])))
-		default: // rather than to announce it nowhere until the endpoints are known
-			service.TrafficPolicy = cluster.TrafficCluster
+		default: // rather than to answer for it nowhere until the endpoints are known; routers are told when they are
+			service.TrafficPolicy, service.EndpointsUnknown = cluster.TrafficCluster, true
 		}
 		v.Services = append(v.Services, service)
 	}

@@ -145,6 +145,9 @@ func (f *field) route(group []use) *Routed {
 	if !announces {
 		return &Routed{Reason: reason}
 	}
+	if slices.ContainsFunc(group, func(u use) bool { return f.view.Services[u.service].EndpointsUnknown }) {
+		return &Routed{Reason: NoLocalEndpoint}
+	}
 	routed := &Routed{Reason: Announced}
 	for i, a := range advs {
 		adv := f.bgpAdvertisement(a)

@@ -123,4 +123,6 @@ type Service struct {
 	// Serving lists, sorted, the nodes that have a serving endpoint of this Service. Only announcing reads it, and
 	// only where TrafficPolicy is Local.
 	Serving []string `json:"serving,omitempty"`
+	// EndpointsUnknown is true where TrafficPolicy would be Local if it were known where endpoints serve.
+	EndpointsUnknown bool `json:"endpointsUnknown,omitempty"`
 }

@@ -55,6 +55,9 @@ const retry = time.Second
 // steady is how long a session must have lasted to be opened anew at once when it is lost.
 const steady = 10 * time.Second
 
+// stuck is how long a session may be Idle before it is opened anew: gobgp keeps one down for good whose peer sent too many routes.
+const stuck = 30 * time.Second
+
 // farewell is how long a peer has to take withdrawals in before its session is closed.
 const farewell = 200 * time.Millisecond
 
@@ -119,6 +122,11 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		return min(again, s.tryAt.Sub(now))
 	}
 	s.closed, s.emptied = false, time.Time{}
+	if s.added != nil && s.state == "Idle" {
+		left := stuck - now.Sub(s.since)
+		s.again = s.again || left <= 0
+		again = min(again, max(left, retry))
+	}
 	if err := s.open(); err != nil {
 		s.fail(now.Add(retry), "%v", err)
 		return min(again, retry)
@@ -156,8 +164,11 @@ func (s *session) held() bool {
 		s.bfdWasUp = true
 		return false
 	}
-	// A router that says AdminDown draws no conclusions about the path, and neither does this node (RFC 5882 section 3.2).
-	return s.bfdWasUp && status.RemoteState != bfd.AdminDown
+	if status.RemoteState == bfd.AdminDown {
+		// Such a router draws no conclusions about the path, and neither does this node (RFC 5882 section 3.2). It may have no BFD from now on.
+		s.bfdWasUp = false
+	}
+	return s.bfdWasUp
 }
 
 func (s *session) bfdStatus() (bfd.Status, bool) {
