@@ -45,9 +45,11 @@ type speaker struct {
 	members   *membership.Membership
 	heartbeat *heartbeat.Heartbeat
 	proxy     *proxyHealth
-	findings  atomic.Pointer[heartbeat.Findings]
-	alive     atomic.Pointer[cluster.Members]
-	ownLinks  atomic.Pointer[[]cluster.Link]
+
+	localHealth *localHealth
+	findings    atomic.Pointer[heartbeat.Findings]
+	alive       atomic.Pointer[cluster.Members]
+	ownLinks    atomic.Pointer[[]cluster.Link]
 
 	plans    *reconcile.Latest[announce.L2Plan]
 	l2       *l2.Announcer
@@ -205,7 +207,7 @@ func (s *speaker) view() (v announce.View, again time.Duration) {
 		v.Nodes = append(v.Nodes, r.Value)
 	}
 	again = s.unready(v.Nodes, time.Now())
-	serving := map[cluster.Key][]string{}
+	serving, here := map[cluster.Key][]string{}, map[cluster.Key]uint16{}
 	for _, r := range s.slices.Records() {
 		serving[r.Value.Service] = append(serving[r.Value.Service], r.Value.Serving...)
 	}
@@ -218,11 +220,16 @@ func (s *speaker) view() (v announce.View, again time.Duration) {
 		case service.TrafficPolicy != cluster.TrafficLocal:
 		case s.slices.Synced():
 			service.Serving = slices.Compact(slices.Sorted(slices.Values(serving[service.Key])))
+			if _, serves := slices.BinarySearch(service.Serving, s.node); serves && service.HealthPort > 0 && len(v.Config.Peers) > 0 {
+				here[service.Key] = service.HealthPort
+				service.NotYetHere = !s.localHealth.isReady(service.Key)
+			}
 		default: // rather than to answer for it nowhere until the endpoints are known; routers are told when they are
-			service.TrafficPolicy, service.EndpointsUnknown = cluster.TrafficCluster, true
+			service.TrafficPolicy, service.NotYetHere = cluster.TrafficCluster, true
 		}
 		v.Services = append(v.Services, service)
 	}
+	s.localHealth.follow(here)
 	return v, again
 }
 

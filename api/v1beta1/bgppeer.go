@@ -39,7 +39,7 @@ type GracefulRestart struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.peerASN) != has(self.dynamicASN)",message="set one of peerASN and dynamicASN: the router's AS number, or internal or external for any that fits"
 // +kubebuilder:validation:XValidation:rule="has(self.peerAddress) != has(self.interface)",message="set one of peerAddress and interface: the router's address, or the link that it is the only router on"
-// +kubebuilder:validation:XValidation:rule="!(has(self.ttlSecurity) && self.ebgpMultiHop)",message="ttlSecurity and ebgpMultiHop exclude each other: ttlSecurity says how far away the router may be by itself"
+// +kubebuilder:validation:XValidation:rule="!(has(self.ttlSecurity) && has(self.ebgpMultiHop) && self.ebgpMultiHop)",message="ttlSecurity and ebgpMultiHop exclude each other: ttlSecurity says how far away the router may be by itself"
 // +kubebuilder:validation:XValidation:rule="!has(self.sourceAddress) || !has(self.peerAddress) || ip(self.sourceAddress).family() == ip(self.peerAddress).family()",message="sourceAddress and peerAddress must both be IPv4, or both IPv6"
 // +kubebuilder:validation:XValidation:rule="!(has(self.interface) && (has(self.sourceAddress) || has(self.passwordSecret)))",message="a session by interface uses link-local addresses: leave out sourceAddress, and passwordSecret, which routers do not support there"
 type BGPPeerSpec struct {

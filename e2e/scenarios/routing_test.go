@@ -282,3 +282,34 @@ func TestRoutesSurviveARestartOfTheSpeaker(t *testing.T) {
 		})
 	}
 }
+
+// TestLocalServicesAreAnnouncedWhereTheyServe: with externalTrafficPolicy Local only the nodes that have endpoints are in the routers.
+func TestLocalServicesAreAnnouncedWhereTheyServe(t *testing.T) {
+	s := onRouters(t)
+	s.peersWith("keepaliveTime: 3s", "keepaliveTime: 3s")
+	s.poolOf("routed", "advertise: [BGP], "+routedAddresses)
+	service := s.becomes(s.create("web", func(service *corev1.Service) {
+		service.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		service.Spec.Selector = map[string]string{"app": "local"}
+	}), 1, "Allocated")
+	if service.Spec.HealthCheckNodePort == 0 {
+		t.Fatal("the Service has no healthCheckNodePort")
+	}
+	prefix := netip.PrefixFrom(netip.MustParseAddr(service.Status.LoadBalancer.Ingress[0].IP), 32)
+	route := map[netip.Prefix]routers.Route{prefix: {ASPath: "64512", MED: -1, LocalPref: -1}}
+	nodes := nodeAddrs(s.Lab, false)
+	backend := func(i int) *lab.Backend {
+		b, err := s.Lab.AddBackend(s.ctx, lab.BackendSpec{Name: fmt.Sprint("local-", i), Node: s.Lab.Nodes()[i].Name, Labels: map[string]string{"app": "local"}})
+		s.act(err)
+		t.Cleanup(func() { s.act(s.Lab.RemoveBackend(context.WithoutCancel(s.ctx), b)) })
+		return b
+	}
+	second := backend(1)
+	s.sees(s.frr, nodes[1:2], route)
+	s.sees(s.frr, []netip.Addr{nodes[0], nodes[2]}, nil)
+	backend(0)
+	s.sees(s.frr, nodes[:2], route)
+	s.act(s.Lab.SetBackendReady(s.ctx, second, false))
+	s.sees(s.frr, nodes[1:], nil)
+	s.sees(s.frr, nodes[:1], route)
+}

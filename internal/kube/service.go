@@ -79,6 +79,7 @@ func ServiceConverter(class string) func(*corev1.Service) Service {
 		}
 		if wire.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 			s.TrafficPolicy = cluster.TrafficLocal
+			s.HealthPort = uint16(wire.Spec.HealthCheckNodePort)
 		}
 		s.Selector = canonical(wire.Spec.Selector)
 		s.readRequest(wire)

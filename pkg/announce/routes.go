@@ -145,7 +145,7 @@ func (f *field) route(group []use) *Routed {
 	if !announces {
 		return &Routed{Reason: reason}
 	}
-	if slices.ContainsFunc(group, func(u use) bool { return f.view.Services[u.service].EndpointsUnknown }) {
+	if slices.ContainsFunc(group, func(u use) bool { return f.view.Services[u.service].NotYetHere }) {
 		return &Routed{Reason: NoLocalEndpoint}
 	}
 	routed := &Routed{Reason: Announced}

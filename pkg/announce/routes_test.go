@@ -123,7 +123,7 @@ func TestRoutes(t *testing.T) {
 			s.hold("2001:db8::1")
 		}, map[string][]string{"near": {"2001:db8::1/128"}, "far": {}}, Announced},
 		{"an endpoint here", local("a", "b"), both, Announced},
-		{"it is not known yet where endpoints are", func(s *scene) { s.Services[0].EndpointsUnknown = true }, none, NoLocalEndpoint},
+		{"this node does not forward to its endpoints yet", func(s *scene) { s.Services[0].NotYetHere = true }, none, NoLocalEndpoint},
 		{"no endpoint here", local("b"), none, NoLocalEndpoint},
 		{"this speaker has not settled", func(s *scene) { s.member("a", func(m *cluster.Member) { m.Ready = false }) }, map[string][]string{}, SpeakerStarting},
 		{"this node is drained", func(s *scene) { s.node("a", func(n *cluster.Node) { n.Draining = true }) }, map[string][]string{"near": drained, "far": drained}, Announced},

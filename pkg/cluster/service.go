@@ -123,6 +123,9 @@ type Service struct {
 	// Serving lists, sorted, the nodes that have a serving endpoint of this Service. Only announcing reads it, and
 	// only where TrafficPolicy is Local.
 	Serving []string `json:"serving,omitempty"`
-	// EndpointsUnknown is true where TrafficPolicy would be Local if it were known where endpoints serve.
-	EndpointsUnknown bool `json:"endpointsUnknown,omitempty"`
+	// HealthPort is the healthCheckNodePort; 0 where there is none.
+	HealthPort uint16 `json:"healthPort,omitempty"`
+	// NotYetHere is true where externalTrafficPolicy is Local and this node is not known to forward to endpoints of it: routers are not to
+	// be told of it yet.
+	NotYetHere bool `json:"notYetHere,omitempty"`
 }

@@ -55,7 +55,7 @@ func (p BGPPeer) SelectsNode(nodeLabels map[string]string) bool {
 type BGPSession struct {
 	MyASN    uint32 `json:"myASN"`
 	LocalASN uint32 `json:"localASN,omitempty"` // what the peer sees instead of MyASN; 0: nothing else
-	PeerASN  uint32 `json:"peerASN,omitempty"`  // 0: as Internal says
+	PeerASN  uint32 `json:"peerASN,omitempty"`  // 0: any but MyASN
 	Internal bool   `json:"internal,omitempty"` // the peer is of MyASN
 
 	Address   netip.Addr `json:"address"`             // invalid: the router on Interface

@@ -162,7 +162,9 @@ func (p *parser) numbers(wire v1beta1.BGPPeer, s *BGPSession) {
 	case spec.DynamicASN != v1beta1.DynamicASNInternal && spec.DynamicASN != v1beta1.DynamicASNExternal:
 		refuse("dynamicASN is %q: set it to internal or external", spec.DynamicASN)
 	default:
-		s.Internal = spec.DynamicASN == v1beta1.DynamicASNInternal
+		if s.Internal = spec.DynamicASN == v1beta1.DynamicASNInternal; s.Internal {
+			s.PeerASN = s.MyASN
+		}
 	}
 	if spec.LocalASN == nil {
 		return

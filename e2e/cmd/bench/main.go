@@ -1,6 +1,7 @@
 // Command bench measures Bellwether on labs. Allocation is measured on a light one: how fast the controller is beside a bare client of
 // the same API server, and what it costs. Segment is layer 2 on a light lab of five nodes, from the client's side: outages, planned
-// moves, latencies beside the kernel's, storms, thousands of addresses, and what an idle speaker takes. Layer2 is a smaller set on a
+// moves, latencies beside the kernel's, storms, thousands of addresses, and what an idle speaker takes. Routing is BGP, as the routing table
+// of a router's kernel shows it, beside a bare program that announces routes with gobgp. Layer2 is a smaller set on a
 // full lab, with images and manifests.
 package main
 
@@ -36,15 +37,15 @@ func main() {
 func run(ctx context.Context, args []string) (err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var o options
-	only := f.String("only", "all", "what to measure: allocation, segment (layer 2 on five nodes), layer2 (the same on a whole Kubernetes), or all")
-	f.IntVar(&o.runs, "runs", 20, "repetitions of each measurement of layer 2")
+	only := f.String("only", "all", "what to measure: allocation, segment (layer 2 on five nodes), routing (BGP), layer2 (layer 2 on a whole Kubernetes), or all")
+	f.IntVar(&o.runs, "runs", 20, "repetitions of each measurement of layer 2 and BGP")
 	f.BoolVar(&o.short, "short", false, "measure with few Services and repetitions, to see that it works")
 	list := f.String("parts", partNames(), "what of segment to measure")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"layer2", "segment", "allocation", "all"}, *only) {
-		return fmt.Errorf("-only is allocation, segment, layer2 or all, not %q", *only)
+	if !slices.Contains([]string{"layer2", "segment", "routing", "allocation", "all"}, *only) {
+		return fmt.Errorf("-only is allocation, segment, routing, layer2 or all, not %q", *only)
 	}
 	o.parts = strings.Split(*list, ",")
 	if unknown := slices.DeleteFunc(slices.Clone(o.parts), func(p string) bool { return slices.Contains(strings.Split(partNames(), ","), p) }); len(unknown) > 0 {
@@ -68,6 +69,7 @@ func run(ctx context.Context, args []string) (err error) {
 	}{
 		{"allocation", allocationLab(), func(p *product.Product) error { return measureAllocation(ctx, p, os.Stdout, o.short) }},
 		{"segment", segmentLab(), func(p *product.Product) error { return measureSegment(ctx, p, os.Stdout, o) }},
+		{"routing", routingLab(), func(p *product.Product) error { return measureRouting(ctx, p, os.Stdout, o) }},
 		{"layer2", lab.Options{Name: "bench"}, func(p *product.Product) error {
 			return (&bench{Product: p, runs: max(o.runs/2, 1), out: os.Stdout}).all(ctx)
 		}},

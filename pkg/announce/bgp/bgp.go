@@ -148,11 +148,11 @@ func (a *Announcer) turn(ctx context.Context, plan announce.BGPPlan, now time.Ti
 		}
 		s.want = want
 	}
-	a.watchPeers()
 	again := time.Hour
 	for _, s := range a.sessions {
 		again = min(again, s.reconcile(now))
 	}
+	a.watchPeers()
 	return again
 }
 

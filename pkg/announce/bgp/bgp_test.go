@@ -141,6 +141,18 @@ func (f *fakeBFD) say(state bfd.State) {
 	}
 }
 
+// adminDown reports whether every session is to be held down.
+func (f *fakeBFD) adminDown() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, cfg := range f.want {
+		if !cfg.AdminDown {
+			return false
+		}
+	}
+	return len(f.want) > 0
+}
+
 type bench struct {
 	*Announcer
 	poke reconcile.Poke
@@ -233,8 +245,12 @@ func TestADrainedSessionIsClosedInOrder(t *testing.T) {
 	b := run(t)
 	address := prefix("198.51.100.1/32")
 	session := r.to(64512, map[netip.Prefix]announce.Route{address: {}})
+	session.BFD = &config.BFDProfile{Transmit: 50 * time.Millisecond, Receive: 50 * time.Millisecond, Multiplier: 3}
 	b.Set(announce.BGPPlan{"r": session})
 	await(t, "the router has the route", func() bool { return len(r.rib(t)) == 1 })
+	b.bfd.say(bfd.Up)
+	b.poke.Ring()
+	await(t, "BFD is Up", func() bool { s := b.Have()["r"].BFD; return s != nil && s.State == bfd.Up })
 
 	session.Routes, session.Close = map[netip.Prefix]announce.Route{address: {Drain: true}}, true
 	plan := announce.BGPPlan{"r": session}
@@ -245,9 +261,13 @@ func TestADrainedSessionIsClosedInOrder(t *testing.T) {
 	}
 	await(t, "the route is withdrawn", func() bool { return len(r.rib(t)) == 0 })
 	await(t, "the session is closed", func() bool { return b.Have()["r"].Closed && b.Quiet(plan) })
+	await(t, "BFD is told to go down with it", func() bool { return b.bfd.adminDown() })
+	b.bfd.say(bfd.Down) // as the router sees it
+	b.poke.Ring()
 
 	session.Routes, session.Close = map[netip.Prefix]announce.Route{address: {}}, false
 	b.Set(announce.BGPPlan{"r": session})
+	await(t, "BFD is told to come up again", func() bool { return !b.bfd.adminDown() })
 	await(t, "the session is opened again", func() bool { return len(r.rib(t)) == 1 && !strings.Contains(r.rib(t)[address], "65535:0") })
 }
 
@@ -282,11 +302,9 @@ func TestWhatCannotBeSaysWhy(t *testing.T) {
 	r := newRouter(t, "127.0.0.15", 65001)
 	r.accept(t, "127.0.0.1", 64512)
 	b := run(t)
-	wrong, secret, internal := r.to(64512, nil), r.to(64512, nil), r.to(64512, nil)
-	wrong.Session.PeerASN = 0
-	wrong.Session.Internal = true
+	wrong, secret := r.to(64512, nil), r.to(64512, nil)
+	wrong.Session.PeerASN, wrong.Session.MyASN, wrong.Session.Internal = 64512, 64512, true
 	secret.PasswordSecret = "none"
-	internal.Session.PeerASN = 65009
 	problem := func(s announce.BGPSession, want string) {
 		t.Helper()
 		b.Set(announce.BGPPlan{"r": s})
@@ -295,10 +313,28 @@ func TestWhatCannotBeSaysWhy(t *testing.T) {
 			t.Errorf("it is %+v", have)
 		}
 	}
-	problem(wrong, "the router's AS number is 65001")
+	problem(wrong, "this speaker refused what the router sent: as number mismatch expected 64512, received 65001")
 	problem(secret, "there is no Secret none")
 	b.Set(announce.BGPPlan{})
 	await(t, "the session is gone", func() bool { return len(b.Have()) == 0 })
+}
+
+func TestAServerIsUsedAgainAfterASessionThatFailed(t *testing.T) {
+	r := newRouter(t, "127.0.0.20", 65001)
+	r.accept(t, "127.0.0.1", 64512)
+	b := run(t)
+	for range 3 {
+		wrong := r.to(64512, nil)
+		wrong.Session.PeerASN = 65009
+		b.Set(announce.BGPPlan{"wrong": wrong})
+		await(t, "the wrong session says why", func() bool { return strings.Contains(b.Have()["wrong"].Problem, "as number mismatch") })
+		b.Set(announce.BGPPlan{})
+		await(t, "it is gone", func() bool { return len(b.Have()) == 0 })
+		b.Set(announce.BGPPlan{"right": r.to(64512, nil)})
+		await(t, "the right one is up", func() bool { return b.Have()["right"].State == Established })
+		b.Set(announce.BGPPlan{})
+		await(t, "it is gone", func() bool { return len(b.Have()) == 0 })
+	}
 }
 
 // TestEditsEndWhereAFreshStartDoes edits routes at random: the router ends with exactly the set that is wanted.

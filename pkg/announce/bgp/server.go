@@ -12,6 +12,7 @@ import (
 
 	api "github.com/osrg/gobgp/v3/api"
 	gobgplog "github.com/osrg/gobgp/v3/pkg/log"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
@@ -128,6 +129,8 @@ func stateName(s api.PeerState_SessionState) string {
 type serverLog struct {
 	to     atomic.Pointer[slog.Logger]
 	reason atomic.Pointer[string]
+
+	refused atomic.Pointer[string] // why a message of the peer was not taken
 }
 
 func (l *serverLog) use(to *slog.Logger) {
@@ -143,14 +146,46 @@ func (l *serverLog) lost() string {
 	return ""
 }
 
-// noise begins what gobgp says and nobody needs to hear: of the peer's echo of our own routes, and of its own sockets.
+// sentence says what gobgp's reason for the end of a session, or of an attempt at one, means.
+func sentence(reason string) string {
+	badAS := bgp.NewNotificationErrorCode(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_BAD_PEER_AS).String()
+	if reason == "notification-received "+badAS {
+		return "the router expects another AS number of this node: correct myASN or localASN, or the router"
+	}
+	for prefix, meaning := range map[string]string{"notification-received ": "the router ended it: ", "notification-sent ": "this speaker ended it: "} {
+		if what, is := strings.CutPrefix(reason, prefix); is {
+			return meaning + what
+		}
+	}
+	switch reason {
+	case "invalid-msg": // what gobgp makes of a notification in answer to its OPEN
+		return "the router refused to open it: see whether it expects another AS number of this node (myASN, localASN), and what its log says"
+	case "hold-timer-expired":
+		return "the router was silent for the hold time"
+	case "read-failed", "write-failed":
+		return "the connection broke"
+	case "graceful-restart":
+		return "the router restarts"
+	}
+	return reason
+}
+
+// noise begins what gobgp says and nobody needs to hear: of the peer's echo of our own routes, of its own sockets, and of what it is told.
 func noise() []string {
-	return []string{"No matching path for withdraw found", "failed to close existing tcp connection", "Closed an accepted connection"}
+	return []string{"No matching path for withdraw found", "failed to close existing tcp connection", "Closed an accepted connection",
+		"update prefix limit configuration"}
 }
 
 func (l *serverLog) write(level slog.Level, msg string, fields gobgplog.Fields) {
-	if reason, is := fields["Reason"]; is && strings.HasPrefix(msg, "Peer Down") {
-		text := fmt.Sprint(reason)
+	if refused, is := fields["Data"].(error); is && msg == "sent notification" {
+		text := refused.Error()
+		l.refused.Store(&text)
+	}
+	if reason, is := fields["reason"]; is && msg == "state changed" && fields["new"] == bgp.BGP_FSM_IDLE.String() {
+		text := sentence(fmt.Sprint(reason))
+		if refused := l.refused.Swap(nil); refused != nil && fmt.Sprint(reason) == "invalid-msg" {
+			text = "this speaker refused what the router sent: " + *refused
+		}
 		l.reason.Store(&text)
 	}
 	to := l.to.Load()

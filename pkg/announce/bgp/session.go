@@ -25,7 +25,8 @@ type session struct {
 	log  *slog.Logger
 
 	want    announce.BGPSession
-	server  *peerServer                // nil before it is needed
+	server  *peerServer // nil before it is needed
+	addedAt time.Time
 	added   *api.Peer                  // the peer as the server has it; nil while it has none
 	loaded  map[netip.Prefix]loaded    // the routes as the server has them
 	drains  map[netip.Prefix]time.Time // since when a route has been drained
@@ -58,6 +59,9 @@ const steady = 10 * time.Second
 // stuck is how long a session may be Idle before it is opened anew: gobgp keeps one down for good whose peer sent too many routes.
 const stuck = 30 * time.Second
 
+// unanswered is how long a router may take to answer before that is a problem.
+const unanswered = 10 * time.Second
+
 // farewell is how long a peer has to take withdrawals in before its session is closed.
 const farewell = 200 * time.Millisecond
 
@@ -76,9 +80,11 @@ func (s *session) take(c change, now time.Time) {
 	}
 	was, since := s.state, s.since
 	s.state, s.since = c.state, now
+	if s.state == "Idle" {
+		s.lost = s.server.log.lost()
+	}
 	if was == Established {
 		s.flaps++
-		s.lost = s.server.log.lost()
 		s.again = now.Sub(since) >= steady
 		s.log.Warn("a BGP session is lost", "reason", s.lost)
 	}
@@ -88,7 +94,7 @@ func (s *session) take(c change, now time.Time) {
 	s.peerASN, s.lost = c.peerASN, ""
 	s.log.Info("a BGP session is established", "asn", c.peerASN)
 	switch w := s.want.Session; {
-	case w.PeerASN == 0 && w.Internal != (c.peerASN == w.MyASN):
+	case w.PeerASN == 0 && c.peerASN == w.MyASN:
 		s.fail(now.Add(10*time.Second), "the router's AS number is %d, which dynamicASN does not allow here: correct dynamicASN, myASN or the router", c.peerASN)
 	default:
 		s.problem = ""
@@ -112,16 +118,17 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		return retry
 	}
 	again = s.load(now)
-	switch {
-	case s.want.Close:
+	if s.want.Close {
 		return min(again, s.close(now))
+	}
+	s.closed, s.emptied = false, time.Time{}
+	switch {
 	case s.held():
 		s.remove()
 		return again
 	case now.Before(s.tryAt):
 		return min(again, s.tryAt.Sub(now))
 	}
-	s.closed, s.emptied = false, time.Time{}
 	if s.added != nil && s.state == "Idle" {
 		left := stuck - now.Sub(s.since)
 		s.again = s.again || left <= 0
@@ -130,6 +137,9 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 	if err := s.open(); err != nil {
 		s.fail(now.Add(retry), "%v", err)
 		return min(again, retry)
+	}
+	if left := unanswered - time.Since(s.addedAt); left > 0 {
+		again = min(again, left)
 	}
 	return again
 }
@@ -215,7 +225,7 @@ func (s *session) open() error {
 	if err := s.server.AddPeer(s.ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
 		return fmt.Errorf("open the session: %w", err)
 	}
-	s.added = peer
+	s.added, s.addedAt = peer, time.Now()
 	return nil
 }
 
@@ -264,7 +274,7 @@ func (s *session) close(now time.Time) (again time.Duration) {
 		return farewell // until the peer has been told
 	}
 	s.remove()
-	s.closed = true
+	s.closed, s.bfdWasUp = true, false // BFD goes down with the session, and says nothing about the router
 	return time.Hour
 }
 
@@ -380,6 +390,9 @@ func (s *session) status() State {
 	}
 	if st.Problem == "" && s.state != Established && !s.closed {
 		st.Problem = s.lost
+		if s.lost == "" && s.added != nil && time.Since(s.addedAt) >= unanswered {
+			st.Problem = "the router does not answer: look at its address, its port and its password, and at what is between"
+		}
 	}
 	return st
 }
