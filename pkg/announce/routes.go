@@ -174,12 +174,9 @@ func (f *field) leaving() bool { return f.standing[f.self] == SpeakerLeaving }
 // carries reports whether a session of this node announces an address's family, and has somewhere to lead its routes to. IPv4 may lead
 // to an IPv6 address (RFC 8950).
 func (f *field) carries(peer int, a netip.Addr) bool {
-	p := f.view.Config.Peers[peer]
-	router := p.Session.Address
-	if p.Session.Interface != "" || router.Is4() == a.Is4() {
-		return true
-	}
-	return p.DualStack && (a.Is4() || f.routing.sessionOf(f, peer).NextHop6.IsValid())
+	p := &f.view.Config.Peers[peer]
+	leads := a.Is4() || p.Session.Address.Is6() || f.routing.sessionOf(f, peer).NextHop6.IsValid()
+	return p.Carries(a.Is6()) && leads
 }
 
 func (r *routing) add(peer int, prefix netip.Prefix, adv int, drain bool) {
@@ -210,7 +207,7 @@ func (f *field) standsFor(c *routeClass, serving []string) (announces, drain boo
 	}
 	switch own := f.self; {
 	case own < 0 || c.ranks[own] < 0:
-		return false, false, f.routeReason(c)
+		return false, false, f.routeReason()
 	case serving != nil && !has(serving, f.names[own]):
 		return false, false, NoLocalEndpoint
 	case c.ranks[own] > best:
@@ -220,8 +217,8 @@ func (f *field) standsFor(c *routeClass, serving []string) (announces, drain boo
 	return true, false, Announced
 }
 
-// routeReason says why this node does not announce what the class holds.
-func (f *field) routeReason(*routeClass) Reason {
+// routeReason says why this node has no part in a class.
+func (f *field) routeReason() Reason {
 	switch {
 	case f.self < 0:
 		return SpeakerDown

@@ -47,7 +47,9 @@ type session struct {
 // loaded is a route as a server has it.
 type loaded struct {
 	announce.Route
-	hop netip.Addr
+	hop      netip.Addr
+	own      uint32 // AS number
+	internal bool   // the peer has the same
 }
 
 // retry is how often what failed on this node is tried again.
@@ -339,14 +341,14 @@ func draining(r announce.Route) announce.Route {
 }
 
 func (s *session) announce(prefix netip.Prefix, route announce.Route) (again time.Duration) {
-	want := loaded{Route: route, hop: s.want.NextHop4}
+	want := loaded{Route: route, hop: s.want.NextHop4, own: s.want.Session.Own(), internal: s.want.Session.Internal}
 	if prefix.Addr().Is6() {
 		want.hop = s.want.NextHop6
 	}
 	if have, is := s.loaded[prefix]; is && reflect.DeepEqual(have, want) {
 		return time.Hour
 	}
-	p, err := path(prefix, route, s.want)
+	p, err := path(prefix, want)
 	if err == nil {
 		_, err = s.server.AddPath(s.ctx, &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: p})
 	}
@@ -363,9 +365,7 @@ func (s *session) withdraw(prefix netip.Prefix) (again time.Duration) {
 	if !is {
 		return time.Hour
 	}
-	want := s.want
-	want.NextHop4, want.NextHop6 = have.hop, have.hop
-	p, err := path(prefix, have.Route, want)
+	p, err := path(prefix, have)
 	if err == nil {
 		err = s.server.DeletePath(s.ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: p})
 	}

@@ -72,36 +72,30 @@ func neighbor(want announce.BGPSession, password string) *api.Peer {
 }
 
 // path is a route as gobgp has it.
-func path(prefix netip.Prefix, r announce.Route, want announce.BGPSession) (*api.Path, error) {
+func path(prefix netip.Prefix, r loaded) (*api.Path, error) {
 	var p packer
 	nlri := p.pack(&api.IPAddressPrefix{Prefix: prefix.Addr().String(), PrefixLen: uint32(prefix.Bits())})
 	p.attribute(&api.OriginAttribute{Origin: 0}) // IGP, RFC 4271 section 5.1.1
-	if r.Prepend > 0 && !want.Session.Internal {
-		own := slices.Repeat([]uint32{want.Session.Own()}, r.Prepend)
+	if r.Prepend > 0 && !r.internal {
+		own := slices.Repeat([]uint32{r.own}, r.Prepend)
 		p.attribute(&api.AsPathAttribute{Segments: []*api.AsSegment{{Type: api.AsSegment_AS_SEQUENCE, Numbers: own}}})
 	}
-	hop, family := want.NextHop4, ipv4()
-	if prefix.Addr().Is6() {
-		hop, family = want.NextHop6, ipv6()
+	hop, family := r.hop, familyOf(prefix.Addr())
+	switch { // unspecified is the session's own
+	case !hop.IsValid() && prefix.Addr().Is4():
+		hop = netip.IPv4Unspecified()
+	case !hop.IsValid():
+		hop = netip.IPv6Unspecified()
 	}
-	switch {
-	case prefix.Addr().Is6():
-		if !hop.IsValid() {
-			hop = netip.IPv6Unspecified() // the session's own
-		}
-		p.attribute(&api.MpReachNLRIAttribute{Family: family, NextHops: []string{hop.WithZone("").String()}, Nlris: []*anypb.Any{nlri}})
-	case hop.Is6():
-		p.attribute(&api.MpReachNLRIAttribute{Family: family, NextHops: []string{hop.WithZone("").String()}, Nlris: []*anypb.Any{nlri}})
-	default:
-		if !hop.IsValid() {
-			hop = netip.IPv4Unspecified()
-		}
+	if hop.Is6() {
+		p.attribute(&api.MpReachNLRIAttribute{Family: family, NextHops: []string{hop.String()}, Nlris: []*anypb.Any{nlri}})
+	} else {
 		p.attribute(&api.NextHopAttribute{NextHop: hop.String()})
 	}
 	if r.MED != nil {
 		p.attribute(&api.MultiExitDiscAttribute{Med: *r.MED})
 	}
-	if r.LocalPref != nil && want.Session.Internal {
+	if r.LocalPref != nil && r.internal {
 		p.attribute(&api.LocalPrefAttribute{LocalPref: *r.LocalPref})
 	}
 	p.communities(r.Communities)
