@@ -19,14 +19,14 @@ type sink struct {
 	ago  time.Duration
 }
 
-func (*sink) Read([]byte) (int, error)  { return 0, nil }
-func (s *sink) Reply([]byte) error      { s.sent++; return nil }
-func (s *sink) Received() time.Time     { return time.Now().Add(-s.ago) }
-func (*sink) More() bool                { return false }
-func (*sink) Send([]byte) error         { return nil }
-func (*sink) Groups([]netip.Addr) error { return nil }
-func (*sink) Only([]netip.Addr) error   { return nil }
-func (*sink) Close() error              { return nil }
+func (*sink) Read([]byte) (int, error)       { return 0, nil }
+func (s *sink) Reply([]byte) error           { s.sent++; return nil }
+func (s *sink) Received() time.Time          { return time.Now().Add(-s.ago) }
+func (*sink) More() bool                     { return false }
+func (*sink) Send([]byte) (time.Time, error) { return time.Now(), nil }
+func (*sink) Groups([]netip.Addr) error      { return nil }
+func (*sink) Only([]netip.Addr) error        { return nil }
+func (*sink) Close() error                   { return nil }
 
 // readerOf returns a reader that answers for n addresses of a family, and one of them.
 func readerOf(f cluster.Family, n int) (*reader, *sink, netip.Addr) {

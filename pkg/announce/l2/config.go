@@ -123,8 +123,9 @@ type Port interface {
 	// Reply sends a frame on behalf of the goroutine that reads: it does not allocate and must not be called by any
 	// other.
 	Reply(frame []byte) error
-	// Send sends a frame; any goroutine may call it, except concurrently with itself.
-	Send(frame []byte) error
+	// Send sends a frame, and returns when it left, by the clock of Received. Any goroutine may call it, except concurrently with
+	// itself.
+	Send(frame []byte) (left time.Time, err error)
 	// Only makes Read return what asks for, or claims, one of these addresses; it may return more. A port that has just been opened
 	// returns nothing. Same caller as Send.
 	Only(addrs []netip.Addr) error

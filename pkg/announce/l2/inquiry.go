@@ -105,7 +105,7 @@ func (a *Announcer) probe(v *voice, now time.Time) bool {
 	frame, err := probe(v.addr, v.line.link.MAC)
 	if err != nil { // cannot be, as adopt lets only addresses in that can be asked for
 		a.log.Error("cannot ask", "address", v.addr, "error", err)
-	} else if err := v.line.slot(f).port.Send(frame); err != nil && severityOf(err) != passing {
+	} else if _, err := v.line.slot(f).port.Send(frame); err != nil && severityOf(err) != passing {
 		a.fail(v.line, f, err, now)
 		return false
 	} else if err == nil {

@@ -190,22 +190,25 @@ func (p *lanPort) Received() time.Time { return p.last }
 
 func (p *lanPort) More() bool { return len(p.in) > 0 }
 
-func (p *lanPort) Reply(frame []byte) error { return p.Send(frame) }
+func (p *lanPort) Reply(frame []byte) error {
+	_, err := p.Send(frame)
+	return err
+}
 
-func (p *lanPort) Send(frame []byte) error {
+func (p *lanPort) Send(frame []byte) (time.Time, error) {
 	p.nic.mu.Lock()
 	err := p.nic.noSend[p.link.Name]
 	p.nic.mu.Unlock()
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	select {
 	case <-p.closed:
-		return os.ErrClosed
+		return time.Time{}, os.ErrClosed
 	default:
 	}
 	p.lan.Load().send(p, frame)
-	return nil
+	return time.Now(), nil
 }
 
 func (p *lanPort) Only(addrs []netip.Addr) error {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
@@ -53,6 +54,14 @@ const (
 	answering         // ours
 	ceding            // ours until somebody else claims it
 )
+
+// announced begins to answer, as the announcement has left.
+func (e *ear) announced(at time.Time) {
+	if e.mode.Load() == announcing {
+		e.from.Store(at.UnixNano())
+		e.mode.Store(answering)
+	}
+}
 
 // answered looks up an address that questions are answered for, or were until a moment ago.
 func (o *owned) answered(addr netip.Addr) (*ear, bool) {

@@ -50,7 +50,7 @@ func (a *Announcer) speak(l *line, now time.Time) {
 		l.first[0] = nil
 		l.first = l.first[1:]
 		if v.phase == queued && a.announce(v, now) {
-			v.ear.mode.Store(answering) // if not before
+			v.ear.announced(now) // if not before
 			v.phase, v.since, a.stale = live, now, true
 			if v.rival != (cluster.MAC{}) && v.doubtAt.IsZero() {
 				a.doubtFrom(v, now.Add(a.jitter(a.timings.DoubtAgain)))
@@ -76,16 +76,13 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 		a.log.Error("cannot announce", "address", v.addr, "error", err)
 	}
 	if v.phase == queued {
-		v.ear.from.Store(time.Now().UnixNano())
 		v.ear.mode.Store(announcing)
 	}
 	for _, frame := range frames {
-		err := v.line.slot(f).port.Send(frame)
+		left, err := v.line.slot(f).port.Send(frame)
 		switch {
 		case err == nil:
-			if v.phase == queued {
-				v.ear.mode.Store(answering) // whoever yields the address has stopped now
-			}
+			v.ear.announced(left) // whoever yields the address has stopped now
 			counters.Gratuitous.Add(1)
 		case severityOf(err) == passing:
 			counters.Dropped.Add(1) // the next of the burst makes up for it

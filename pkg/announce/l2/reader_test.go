@@ -76,7 +76,7 @@ type orderPort struct {
 	first map[netip.Addr]bool
 }
 
-func (p orderPort) Send(frame []byte) error {
+func (p orderPort) Send(frame []byte) (time.Time, error) {
 	for addr, v := range (*p.a).lines["eth0"].voices {
 		// The second frame of a gain finds it answered: who yields has stopped at the first.
 		if both := must(announcement(addr, ourMAC)); len(both) > 1 && bytes.Equal(both[1], frame) && v.ear.mode.Load() != answering {

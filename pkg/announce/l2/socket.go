@@ -47,6 +47,7 @@ type packetPort struct {
 	link   cluster.Link
 	family cluster.Family
 	groups *groups
+	mouth  mouth
 	spans  []span // that the filter lets through; of the caller of Only
 
 	// Used by the reading goroutine only: the closures' arguments and results.
@@ -85,7 +86,11 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
 	}
-	p := &packetPort{conn: conn, raw: raw, link: link, family: family}
+	out, err := openMouth(link.Index)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening a packet socket to send from: %w", err), conn.Close())
+	}
+	p := &packetPort{conn: conn, raw: raw, link: link, family: family, mouth: out}
 	if family == cluster.IPv6 {
 		p.groups = newGroups(link, conn.JoinGroup, conn.LeaveGroup, log)
 	}
@@ -110,7 +115,7 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 		p.stampOnce(fd) // the first time makes the kernel note when frames come in
 	}); err != nil {
-		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), p.Close())
 	}
 	return p, nil
 }
@@ -152,13 +157,7 @@ func (p *packetPort) Reply(frame []byte) error {
 }
 
 // Send implements Port.
-func (p *packetPort) Send(frame []byte) error {
-	var sendErr error
-	if err := p.raw.Control(func(fd uintptr) { _, sendErr = unix.Write(int(fd), frame) }); err != nil {
-		return err
-	}
-	return os.NewSyscallError("write", sendErr)
-}
+func (p *packetPort) Send(frame []byte) (time.Time, error) { return p.mouth.send(frame) }
 
 // Only implements Port. The kernel replaces the filter of a live socket in one step.
 func (p *packetPort) Only(addrs []netip.Addr) error { return p.admit(spansOf(addrs)) }
@@ -188,7 +187,7 @@ func (p *packetPort) Groups(want []netip.Addr) error {
 
 // Close implements Port.
 func (p *packetPort) Close() error {
-	err := p.conn.Close()
+	err := errors.Join(p.conn.Close(), p.mouth.close())
 	if p.groups != nil {
 		err = errors.Join(err, p.groups.close())
 	}

@@ -223,7 +223,7 @@ func (in *tap) expect(t testing.TB, what string, is func(f []byte) bool) {
 
 func send(t testing.TB, p Port, frame []byte) {
 	t.Helper()
-	if err := p.Send(frame); err != nil {
+	if _, err := p.Send(frame); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -249,9 +249,9 @@ func TestHandoverOnABridge(t *testing.T) {
 		defer close(done)
 		for i := range questions + 1 { // the answer to the one too many is behind all others
 			asked.Store(int64(i))
-			_ = in4.port.Send(arpPacket(arp.OperationRequest, castMAC, ours, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), zeroMAC, real4))
+			_, _ = in4.port.Send(arpPacket(arp.OperationRequest, castMAC, ours, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), zeroMAC, real4))
 			g, gm := groupOf(real6)
-			_ = in6.port.Send(ndpPacket{dstMAC: gm, srcMAC: ours, src: netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}), dst: g,
+			_, _ = in6.port.Send(ndpPacket{dstMAC: gm, srcMAC: ours, src: netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}), dst: g,
 				message: ns(real6, sourceLink(ours))}.frame())
 			time.Sleep(500 * time.Microsecond)
 		}

@@ -1,8 +1,10 @@
 package l2
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -309,4 +311,71 @@ func TestDefenceDoesNotQueue(t *testing.T) {
 			t.Errorf("defended %d times within 50 ms", n)
 		}
 	})
+}
+
+// heldPort waits for the processor in the middle of sending an announcement, before it leaves and after.
+type heldPort struct{ *lanPort }
+
+func (p heldPort) Send(frame []byte) (time.Time, error) {
+	time.Sleep(5 * time.Millisecond)
+	left, err := p.lanPort.Send(frame)
+	time.Sleep(5 * time.Millisecond)
+	return left, err
+}
+
+func (p heldPort) Reply(frame []byte) error { return p.lanPort.Reply(frame) }
+
+// TestEveryQuestionAmidAHandoverHasOneAnswer: what is asked before the announcement leaves is the old owner's, however long the new one
+// has been about to send it; what is asked after it, the new one's.
+func TestEveryQuestionAmidAHandoverHasOneAnswer(t *testing.T) {
+	for _, addr := range []netip.Addr{vip4, vip6} {
+		t.Run(addr.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				seg := newLAN()
+				old := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+				n := newNIC(map[string]*lan{"eth0": seg})
+				next := New(Config{Open: func(l cluster.Link, f cluster.Family) (Port, error) {
+					p, err := n.opener(l, f)
+					return heldPort{p.(*lanPort)}, err
+				}})
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- next.Run(ctx) }()
+				old.set(t, say(addr))
+				time.Sleep(time.Minute)
+				old.set(t, yield(addr))
+				mark := seg.rewind()
+				station := func(i int) cluster.MAC { return cluster.MAC{0x02, 0xbb, 0, 0, 0, byte(i)} }
+				const questions = 100
+				go func() {
+					time.Sleep(500 * time.Microsecond)
+					for i := range questions {
+						seg.send(nil, question(t, addr, station(i)))
+						time.Sleep(time.Millisecond)
+					}
+				}()
+				time.Sleep(20 * time.Millisecond)
+				link := link0
+				link.MAC = otherMAC
+				if _, err := next.Set(ctx, planOf(link, false, addr)); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(questions * time.Millisecond)
+				answers := map[cluster.MAC][]cluster.MAC{}
+				for _, f := range seg.tape(mark) {
+					answers[cluster.MAC(f.frame[:6])] = append(answers[cluster.MAC(f.frame[:6])], cluster.MAC(f.frame[6:12]))
+				}
+				for i := range questions {
+					if got := answers[station(i)]; len(got) != 1 {
+						t.Errorf("question %d is answered by %v", i, got)
+					}
+				}
+				if first, last := answers[station(0)], answers[station(questions-1)]; slices.Equal(first, last) {
+					t.Errorf("it was not handed over: %v", last)
+				}
+				cancel()
+				<-done
+			})
+		})
+	}
 }
