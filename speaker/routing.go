@@ -12,6 +12,7 @@ import (
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bgp"
+	"github.com/bellwether-lb/bellwether/pkg/announce/discovery"
 )
 
 // routing prepares what speaks with routers.
@@ -21,7 +22,8 @@ func (s *speaker) routing(log *slog.Logger) error {
 		return fmt.Errorf("preparing BFD: %w", err)
 	}
 	s.bfd = engine
-	s.bgp = bgp.New(bgp.Config{Log: log, BFD: engine, Password: s.password, Poke: s.routers, Changed: s.changed})
+	s.discovery = discovery.New(log, s.routers.Ring)
+	s.bgp = bgp.New(bgp.Config{Log: log, BFD: engine, Routers: s.discovery, Password: s.password, Poke: s.routers, Changed: s.changed})
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bgp"
+	"github.com/bellwether-lb/bellwether/pkg/announce/discovery"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
@@ -51,19 +52,20 @@ type speaker struct {
 	alive       atomic.Pointer[cluster.Members]
 	ownLinks    atomic.Pointer[[]cluster.Link]
 
-	plans    *reconcile.Latest[announce.L2Plan]
-	l2       *l2.Announcer
-	bgp      *bgp.Announcer
-	bfd      *bfd.Engine
-	dropped  *bfd.Counters
-	routers  reconcile.Poke // rung when BFD or a password has changed
-	counters *l2.Counters
-	changed  reconcile.Poke
-	setError atomic.Pointer[string]
-	events   *kube.Recorder
-	status   *statusWriter
-	metrics  *metrics
-	server   *obs.Server
+	plans     *reconcile.Latest[announce.L2Plan]
+	l2        *l2.Announcer
+	bgp       *bgp.Announcer
+	bfd       *bfd.Engine
+	dropped   *bfd.Counters
+	discovery *discovery.Engine
+	routers   reconcile.Poke // rung when BFD, a router on a link or a password has changed
+	counters  *l2.Counters
+	changed   reconcile.Poke
+	setError  atomic.Pointer[string]
+	events    *kube.Recorder
+	status    *statusWriter
+	metrics   *metrics
+	server    *obs.Server
 
 	standing atomic.Bool // may own addresses, as this node sees itself
 	leaving  atomic.Bool

@@ -114,7 +114,7 @@ func (s *speaker) run(ctx context.Context) error {
 	loop := &reconcile.Loop{Name: "decide", Poke: s.poke, Pass: s.pass, Resync: time.Minute, Log: s.log}
 	for _, task := range []func(context.Context) error{
 		s.services.Run, s.nodes.Run, s.watchEndpoints, s.watchPasswords, s.objects.Run,
-		s.links.Run, s.proxy.Run, s.localHealth.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.bgp.Run, s.bfd.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
+		s.links.Run, s.proxy.Run, s.localHealth.Run, s.members.Run, s.heartbeat.Run, s.l2.Run, s.bgp.Run, s.bfd.Run, s.discovery.Run, s.act, s.report, s.status.Run, s.events.Run, s.server.Run, loop.Run,
 	} {
 		group.Go(func() error { return task(working) })
 	}

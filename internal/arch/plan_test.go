@@ -15,7 +15,8 @@ type room struct {
 func floorPlan() map[string]room {
 	below := []string{
 		"api/v1beta1", "pkg/cluster", "internal/reconcile", "pkg/config", "pkg/allocator", "pkg/announce",
-		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/membership", "pkg/heartbeat", "pkg/links", "internal/kube", "internal/obs",
+		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/announce/discovery",
+		"pkg/membership", "pkg/heartbeat", "pkg/links", "internal/kube", "internal/obs",
 	}
 	wiring := []string{"k8s.io/api", "k8s.io/apimachinery", "github.com/prometheus/client_golang", "golang.org/x/sync/errgroup"}
 	const netipx, labels, meta = "go4.org/netipx", "k8s.io/apimachinery/pkg/labels", "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,10 +32,11 @@ func floorPlan() map[string]room {
 
 		"pkg/announce/l2": {ours: []string{"pkg/announce", "pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/mdlayher", "golang.org/x/net", "golang.org/x/sys"}},
-		"pkg/announce/bgp": {ours: []string{"pkg/announce", "pkg/announce/bfd", "pkg/config", "pkg/cluster", "internal/reconcile"},
+		"pkg/announce/bgp": {ours: []string{"pkg/announce", "pkg/announce/bfd", "pkg/announce/discovery", "pkg/config", "pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/osrg/gobgp", "google.golang.org/protobuf"}},
-		"pkg/announce/bfd": {others: []string{"golang.org/x/sys"}},
-		"pkg/membership":   {ours: []string{"pkg/cluster", "internal/reconcile"}, others: []string{"github.com/hashicorp/memberlist"}},
+		"pkg/announce/bfd":       {others: []string{"golang.org/x/sys"}},
+		"pkg/announce/discovery": {ours: []string{"internal/reconcile"}, others: []string{"github.com/mdlayher/ndp", "golang.org/x/net"}},
+		"pkg/membership":         {ours: []string{"pkg/cluster", "internal/reconcile"}, others: []string{"github.com/hashicorp/memberlist"}},
 		"pkg/heartbeat": {ours: []string{"pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/mdlayher/packet", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/links": {ours: []string{"pkg/cluster", "internal/reconcile"},

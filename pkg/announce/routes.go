@@ -175,7 +175,7 @@ func (f *field) leaving() bool { return f.standing[f.self] == SpeakerLeaving }
 // to an IPv6 address (RFC 8950).
 func (f *field) carries(peer int, a netip.Addr) bool {
 	p := &f.view.Config.Peers[peer]
-	leads := a.Is4() || p.Session.Address.Is6() || f.routing.sessionOf(f, peer).NextHop6.IsValid()
+	leads := a.Is4() || p.Session.Address.Is6() || p.Session.Interface != "" || f.routing.sessionOf(f, peer).NextHop6.IsValid()
 	return p.Carries(a.Is6()) && leads
 }
 
@@ -308,6 +308,10 @@ func (f *field) session(peer config.BGPPeer) BGPSession {
 	addrs := f.nodes[f.self].Addrs
 	if !s.Session.RouterID.IsValid() {
 		s.Session.RouterID = routerID(addrs, f.view.Self)
+	}
+	if s.Session.Interface != "" { // both ends are found on the link
+		s.Far = false
+		return s
 	}
 	router := s.Session.Address
 	for _, l := range f.view.Alive.Alive[f.view.Self].Links {

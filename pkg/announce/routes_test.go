@@ -201,3 +201,19 @@ func TestWhatLeadsToThisNode(t *testing.T) {
 		t.Errorf("IPv4 leads to %s, the router ID is %s", near.NextHop4, near.Session.RouterID)
 	}
 }
+
+// TestTheRouterOnALink is told both families, and is near wherever it is.
+func TestTheRouterOnALink(t *testing.T) {
+	s := routedScene()
+	s.objects.BGPPeers[0].Spec.PeerAddress, s.objects.BGPPeers[0].Spec.Interface = "", "eth0"
+	s.objects.Pools[0].Spec.Addresses = append(s.objects.Pools[0].Spec.Addresses, "2001:db8::/120")
+	s.Services[0].Held = append(s.Services[0].Held, netip.MustParseAddr("2001:db8::1"))
+	_, _, plan := s.routes()
+	near := plan.BGP["near"]
+	if near.Far || !near.DualStack || near.Session.Interface != "eth0" || len(near.Routes) != 2 {
+		t.Errorf("the session is %+v", near)
+	}
+	if far := plan.BGP["far"]; len(far.Routes) != 1 {
+		t.Errorf("the other session, over IPv4, is %+v", far)
+	}
+}

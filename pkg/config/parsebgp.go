@@ -212,8 +212,10 @@ func (p *parser) reach(wire v1beta1.BGPPeer, s *BGPSession) {
 	switch {
 	case (spec.PeerAddress == "") == (spec.Interface == ""):
 		refuse("set one of peerAddress and interface: the router's address, or the link that it is the only router on")
-	case spec.Interface != "":
-		refuse("this version cannot find the router on a link: leave out interface, and set peerAddress")
+	case spec.Interface != "" && spec.PasswordSecret != nil:
+		refuse("a session on interface %q cannot have a password: the kernel takes none for link-local addresses; leave out passwordSecret, or set peerAddress", spec.Interface)
+	case spec.Interface != "" && (spec.SourceAddress != "" || spec.VRF != "" || spec.EBGPMultiHop):
+		refuse("a session on interface %q is between the two ends of that link: leave out sourceAddress, vrf and ebgpMultiHop, or set peerAddress", spec.Interface)
 	case s.Address.IsValid() && s.Source.IsValid() && s.Address.Is4() != s.Source.Is4():
 		refuse("sourceAddress %s and peerAddress %s are of two families: use addresses of one", s.Source, s.Address)
 	}

@@ -66,8 +66,11 @@ func TestBGPPeers(t *testing.T) {
 			`InvalidValue: routerID: "2001:db8::1" is not in the form of an IPv4 address: write it like 192.0.2.10`},
 		{"far and near", func(p *v1beta1.BGPPeerSpec) { p.EBGPMultiHop, p.TTLSecurity = true, new(int32(1)) },
 			"InvalidValue: ttlSecurity and ebgpMultiHop exclude each other: ttlSecurity says how far away the router may be by itself"},
-		{"by interface", func(p *v1beta1.BGPPeerSpec) { p.PeerAddress, p.Interface = "", "eth0" },
-			"InvalidValue: this version cannot find the router on a link: leave out interface, and set peerAddress"},
+		{"a password on a link without addresses", func(p *v1beta1.BGPPeerSpec) {
+			p.PeerAddress, p.Interface, p.PasswordSecret = "", "eth0", &v1beta1.SecretReference{Name: "s"}
+		}, `InvalidValue: a session on interface "eth0" cannot have a password: the kernel takes none for link-local addresses; leave out passwordSecret, or set peerAddress`},
+		{"a VRF of a link without addresses", func(p *v1beta1.BGPPeerSpec) { p.PeerAddress, p.Interface, p.VRF = "", "eth0", "red" },
+			`InvalidValue: a session on interface "eth0" is between the two ends of that link: leave out sourceAddress, vrf and ebgpMultiHop, or set peerAddress`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{bgpPeer("r", 1, c.change)}})

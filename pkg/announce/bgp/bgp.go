@@ -4,12 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
+	"github.com/bellwether-lb/bellwether/pkg/announce/discovery"
 )
 
 // BFD tells whether routers are there; *bfd.Engine does.
@@ -18,13 +20,21 @@ type BFD interface {
 	Have() map[bfd.Peer]bfd.Status
 }
 
+// Discovery finds the routers of sessions without addresses; *discovery.Engine does.
+type Discovery interface {
+	Set(links []string)
+	Have() map[string]discovery.Found
+}
+
 // Config says how an Announcer works.
 type Config struct {
 	Log *slog.Logger
 	BFD BFD
+	// Routers may be nil where no session is on a link without addresses.
+	Routers Discovery
 	// Password returns the password in a Secret. An error says why there is none, as a clause.
 	Password func(secret string) (string, error)
-	// Poke has the sessions looked at anew: whoever knows that BFD or a Secret has changed rings it.
+	// Poke has the sessions looked at anew: whoever knows that BFD, a router on a link or a Secret has changed rings it.
 	Poke reconcile.Poke
 	// Changed is rung when what Have returns has changed.
 	Changed reconcile.Poke
@@ -148,12 +158,38 @@ func (a *Announcer) turn(ctx context.Context, plan announce.BGPPlan, now time.Ti
 		}
 		s.want = want
 	}
+	a.locate(plan)
 	again := time.Hour
 	for _, s := range a.sessions {
 		again = min(again, s.reconcile(now))
 	}
 	a.watchPeers()
 	return again
+}
+
+// locate completes the sessions whose routers are looked for on links.
+func (a *Announcer) locate(plan announce.BGPPlan) {
+	if a.cfg.Routers == nil {
+		return
+	}
+	links := []string{}
+	for _, want := range plan {
+		if link := want.Session.Interface; link != "" {
+			links = append(links, link)
+		}
+	}
+	slices.Sort(links)
+	a.cfg.Routers.Set(slices.Compact(links))
+	have := a.cfg.Routers.Have()
+	for _, s := range a.sessions {
+		link := s.want.Session.Interface
+		if link == "" {
+			continue
+		}
+		found := have[link]
+		s.want.Session.Address, s.unfound = found.Router, found.Problem
+		s.want.NextHop4, s.want.NextHop6 = found.Own, found.Own
+	}
 }
 
 // watchPeers has BFD beside the sessions that want it.

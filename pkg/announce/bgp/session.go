@@ -35,8 +35,10 @@ type session struct {
 	state    string
 	since    time.Time
 	peerASN  uint32
+	agreed   agreed // while it is Established
 	flaps    uint64
 	problem  string // of this node's side
+	unfound  string // why its router is not found on the link
 	lost     string // why the session was lost last
 	again    bool   // it was lost, and is to be opened anew without gobgp's pause
 	bfdWasUp bool
@@ -100,7 +102,12 @@ func (s *session) take(c change, now time.Time) {
 		s.fail(now.Add(10*time.Second), "the router's AS number is %d, which dynamicASN does not allow here: correct dynamicASN, myASN or the router", c.peerASN)
 	default:
 		s.problem = ""
-		if endless, err := s.server.endless(s.ctx); err == nil && endless {
+		var err error
+		if s.agreed, err = s.server.agreed(s.ctx); err != nil {
+			s.log.Warn("what a BGP session can carry is not known", "error", err)
+			s.agreed = agreed{v4: true, v6: true}
+		}
+		if s.agreed.endless {
 			s.problem = "the router asks for hold time 0, with which the session does not last: set another on the router"
 		}
 	}
@@ -125,7 +132,7 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 	}
 	s.closed, s.emptied = false, time.Time{}
 	switch {
-	case s.held():
+	case s.held(), !s.want.Session.Address.IsValid():
 		s.remove()
 		return again
 	case now.Before(s.tryAt):
@@ -380,13 +387,24 @@ func (s *session) withdraw(prefix netip.Prefix) (again time.Duration) {
 func (s *session) status() State {
 	st := State{State: s.state, Since: s.since, PeerASN: s.peerASN, Flaps: s.flaps, Closed: s.closed, Problem: s.problem}
 	if s.state == Established {
-		st.Advertised = len(s.loaded)
+		for prefix := range s.loaded {
+			if s.agreed.carries(prefix) {
+				st.Advertised++
+			}
+		}
+		if left := len(s.loaded) - st.Advertised; left > 0 && st.Problem == "" {
+			st.Problem = fmt.Sprintf("the router takes no %s routes over this session, and %d of them are not announced to it: enable that address family on the router",
+				s.agreed.lacks(), left)
+		}
 	}
 	if status, is := s.bfdStatus(); is {
 		st.BFD = &status
 		if s.bfdWasUp && status.State != bfd.Up && s.added == nil && st.Problem == "" && !s.closed {
 			st.Problem = "BFD does not see the router any more: " + status.Diagnostic.String()
 		}
+	}
+	if st.Problem == "" && !s.closed {
+		st.Problem = s.unfound
 	}
 	if st.Problem == "" && s.state != Established && !s.closed {
 		st.Problem = s.lost
