@@ -169,8 +169,8 @@ func (l *Lab) Places() []string {
 	return list
 }
 
-// Addrs are the addresses on the segment of a node, or of Control, Client or
-// Router: IPv4, then IPv6 unless the lab is IPv4-only.
+// Addrs are the addresses on the segment of a node, or of Control, Client,
+// Router or Second: IPv4, then IPv6 unless the lab is IPv4-only.
 func (l *Lab) Addrs(where string) []netip.Addr {
 	for _, p := range l.opts.places() {
 		if p.name == where {

@@ -31,6 +31,7 @@ const (
 	Control = "control" // etcd, API server, controller manager, scheduler
 	Client  = "client"  // a machine on the segment that is no node
 	Router  = "router"  // the segment's default gateway
+	Second  = "router2" // another router, which nothing leads over by itself
 )
 
 // Last octet (IPv4) or last group, in decimal digits (IPv6), of the places on
@@ -40,6 +41,7 @@ const (
 	routerHost   = 1
 	controlHost  = 2
 	clientHost   = 3
+	secondHost   = 4
 	firstNode    = 11
 	firstBackend = 120
 	maxNodes     = 100

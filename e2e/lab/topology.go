@@ -21,7 +21,7 @@ type place struct {
 // places lists every namespace that has an address on the segment.
 func (o Options) places() []place {
 	at := func(name string, n int) place { return place{name, n, families(o, lan4(n), lan6(n))} }
-	list := []place{at(Router, routerHost), at(Control, controlHost), at(Client, clientHost)}
+	list := []place{at(Router, routerHost), at(Control, controlHost), at(Client, clientHost), at(Second, secondHost)}
 	for _, n := range o.nodes() {
 		list = append(list, at(n.Name, firstNode+n.Index-1))
 	}
@@ -63,7 +63,7 @@ func (l *Lab) addPlace(p place) error {
 	if err := createNS(nsName(l.opts.Name, p.name)); err != nil {
 		return err
 	}
-	forward := p.name == Router || strings.HasPrefix(p.name, nodePrefix)
+	forward := p.name == Router || p.name == Second || strings.HasPrefix(p.name, nodePrefix)
 	if err := InNetNS(l.NetNS(p.name), func() error { return prepareStack(l.opts, forward) }); err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func StartBIRD(ctx context.Context, l *lab.Lab, where, config string) (*BIRD, er
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, fmt.Errorf("configure BIRD: %w", err)
 	}
-	r.proc, err = l.Start(where, lab.ProcSpec{Name: "bird", Args: []string{"bird", "-f", "-c", file, "-s", r.control(), "-P", filepath.Join(dir, "pid")}})
+	r.proc, err = l.Start(where, lab.ProcSpec{Name: filepath.Base(dir), Args: []string{"bird", "-f", "-c", file, "-s", r.control(), "-P", filepath.Join(dir, "pid")}})
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func TestSessionsThatCannotBeSayWhy(t *testing.T) {
 		{kind{name: "a Secret that is not there", asn: 65001, remote: "64512", peer: "myASN: 64512, peerASN: 65001, passwordSecret: {name: none}"}, "there is no Secret none of type kubernetes.io/basic-auth"},
 		{kind{name: "a password that the router does not have", asn: 65001, remote: "64512", peer: "myASN: 64512, peerASN: 65001, passwordSecret: {name: router-password}"},
 			"the router does not answer: look at its address, its port and its password"},
-		{kind{name: "a router that takes us for another", asn: 65001, remote: "64777", peer: "myASN: 64512, peerASN: 65001"}, "the router refused to open it: see whether it expects another AS number"},
+		{kind{name: "a router that takes us for another", asn: 65001, remote: "64777", peer: "myASN: 64512, peerASN: 65001"}, "the router refused to open it, or said something else: see whether it expects another AS number"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := onSegment(t)

@@ -22,6 +22,7 @@ import (
 type routing struct {
 	*allocation
 	runs int
+	busy time.Duration // how long the machine is kept busy
 	bird *routers.BIRD
 	fib  *routers.FIB
 	bare io.Writer
@@ -43,9 +44,9 @@ func measureRouting(ctx context.Context, p *product.Product, out io.Writer, o op
 	if err != nil {
 		return err
 	}
-	r := &routing{runs: o.runs, allocation: &allocation{Product: p, client: client, services: client.CoreV1().Services(namespace), size: size{many: 2000, most: 10000}}}
+	r := &routing{runs: o.runs, busy: 10 * time.Minute, allocation: &allocation{Product: p, client: client, services: client.CoreV1().Services(namespace), size: size{many: 2000, most: 10000}}}
 	if o.short {
-		r.size = size{many: 100, most: 200}
+		r.busy, r.size = 30*time.Second, size{many: 100, most: 200}
 	}
 	if _, err := p.Apply(ctx, allocationManifest); err != nil {
 		return err
@@ -66,11 +67,13 @@ func measureRouting(ctx context.Context, p *product.Product, out io.Writer, o op
 		{"one route", func(ctx context.Context) error { return r.one(ctx, "nothing else present") }},
 		{"a node's power", r.power},
 		{"traffic while a node is drained, and while its speaker is restarted", r.traffic},
+		{"busy cores", r.busyBFD},
 		{"many Services", func(ctx context.Context) error { return r.more(ctx, 1, r.many) }},
 		{"one route, many present", func(ctx context.Context) error { return r.one(ctx, fmt.Sprintf("%d present", r.many)) }},
 		{"a start with many", func(ctx context.Context) error { return r.startWith(ctx, r.many, 500) }},
 		{"most Services", func(ctx context.Context) error { return r.more(ctx, r.many, r.most) }},
 		{"a start with most", func(ctx context.Context) error { return r.startWith(ctx, r.most, 2000) }},
+		{"four peers", r.fourPeers},
 	} {
 		fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(begun).Seconds(), one.what)
 		if err = one.do(ctx); err != nil {
@@ -89,10 +92,10 @@ func (r *routing) start(ctx context.Context) error {
 	fmt.Fprintf(config, "router id %s;\nprotocol device { }\nprotocol direct { ipv4; }\nprotocol kernel { merge paths on; ipv4 { import none; export where source = RTS_BGP; }; }\n", router)
 	fmt.Fprint(config, "protocol bfd { interface \"*\" { min rx interval 50 ms; min tx interval 50 ms; multiplier 3; }; }\n")
 	for i, n := range r.Lab.Nodes() {
-		fmt.Fprintf(config, "protocol bgp node%d { local as %d; neighbor %s as %d; passive on; bfd on; graceful restart on; error wait time 1, 2; ipv4 { import all; export none; }; }\n",
-			i+1, routerASN, n.Addrs[0], speakersASN)
+		fmt.Fprintf(config, "protocol bgp node%d { local %s as %d; strict bind on; neighbor %s as %d; passive on; bfd on; graceful restart on; error wait time 1, 2; ipv4 { import all; export none; }; }\n",
+			i+1, router, routerASN, n.Addrs[0], speakersASN)
 	}
-	fmt.Fprintf(config, "protocol bgp bare { local as %d; neighbor %s as %d; passive on; ipv4 { import all; export none; }; }\n", routerASN, client, bareASN)
+	fmt.Fprintf(config, "protocol bgp bare { local %s as %d; strict bind on; neighbor %s as %d; passive on; ipv4 { import all; export none; }; }\n", router, routerASN, client, bareASN)
 	var err error
 	if r.bird, err = routers.StartBIRD(ctx, r.Lab, lab.Router, config.String()); err != nil {
 		return err
