@@ -116,7 +116,8 @@ func (s *syncer) announcedCondition(v *kube.Service, o *allocator.Outcome, owned
 			continue
 		}
 		pool, exists := s.config.Pool(o.Pools[i])
-		if exists && s.routed.reaches(s.config, pool, v.Labels, a) {
+		_, served := s.routedLocal[a]
+		if exists && (served || v.TrafficPolicy != cluster.TrafficLocal) && s.routed.reaches(s.config, pool, v.Labels, a) {
 			continue
 		}
 		missing = append(missing, a.String())

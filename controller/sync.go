@@ -48,21 +48,22 @@ type syncer struct {
 	renumberWindow time.Duration
 
 	// ---
-	overlay   *kube.Overlay
-	writer    *writer
-	leading   bool
-	configKey string
-	config    config.Config
-	problems  []config.Problem
-	retention *retention
-	settled   settled
-	conflicts conflicts
-	inUse     []allocator.InUse
-	routed    routes // by configuration and sessions
-	routedKey string
-	ownedKey  string
-	owned     map[netip.Addr]struct{}
-	silent    map[cluster.Key]time.Time // since when nobody announces a Service that holds addresses
+	overlay     *kube.Overlay
+	writer      *writer
+	leading     bool
+	configKey   string
+	config      config.Config
+	problems    []config.Problem
+	retention   *retention
+	settled     settled
+	conflicts   conflicts
+	inUse       []allocator.InUse
+	routed      routes // by configuration and sessions
+	routedKey   string
+	routedLocal map[netip.Addr]struct{} // of Services with TrafficLocal, that some router has been told
+	ownedKey    string
+	owned       map[netip.Addr]struct{}
+	silent      map[cluster.Key]time.Time // since when nobody announces a Service that holds addresses
 }
 
 // snapshot is what one pass saw and decided.

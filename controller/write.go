@@ -284,8 +284,11 @@ func (s *syncer) forget(services int) {
 func (s *syncer) announcedAddresses() map[netip.Addr]struct{} {
 	records := s.speakers.Records()
 	if versions := kube.VersionsOf(records); versions != s.ownedKey || s.owned == nil {
-		s.ownedKey, s.owned = versions, map[netip.Addr]struct{}{}
+		s.ownedKey, s.owned, s.routedLocal = versions, map[netip.Addr]struct{}{}, map[netip.Addr]struct{}{}
 		for _, r := range records {
+			for _, a := range r.Value.Local {
+				s.routedLocal[a] = struct{}{}
+			}
 			for _, a := range r.Value.Owned {
 				s.owned[a] = struct{}{}
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bgp"
 	"github.com/bellwether-lb/bellwether/pkg/announce/discovery"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
 // routing prepares what speaks with routers.
@@ -86,5 +87,27 @@ func (s *speaker) bgpStatus() v1beta1.SpeakerBGP {
 		}
 		status.Sessions = append(status.Sessions, told)
 	}
+	status.Local = s.routedLocal(have)
 	return status
+}
+
+// routedLocal are the addresses of Services with TrafficLocal that some router has been told.
+func (s *speaker) routedLocal(have map[string]bgp.State) (addrs []string) {
+	plan, view := s.planned.Load(), s.seen.Load()
+	if plan == nil || view == nil {
+		return nil
+	}
+	for i := range view.Services {
+		service := &view.Services[i]
+		if service.TrafficPolicy != cluster.TrafficLocal {
+			continue
+		}
+		for _, v := range plan.Why[service.Key] {
+			if v.BGP != nil && slices.ContainsFunc(v.BGP.Peers, func(p string) bool { return have[p].State == bgp.Established }) {
+				addrs = append(addrs, v.Addr.String())
+			}
+		}
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs)
 }

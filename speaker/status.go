@@ -69,7 +69,7 @@ func (w *statusWriter) rest() time.Duration {
 	if w.written == nil {
 		return time.Second
 	}
-	return time.Second + time.Duration(len(w.written.Layer2.Owned))*time.Millisecond
+	return time.Second + time.Duration(len(w.written.Layer2.Owned)+len(w.written.BGP.Local))*time.Millisecond
 }
 
 func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) error {

@@ -28,6 +28,20 @@ type BFDProfileSpec struct {
 	// +kubebuilder:validation:Maximum=255
 	DetectMultiplier *int32 `json:"detectMultiplier,omitempty"`
 
+	// EchoMode sends echo packets as well, which the router's forwarding plane returns (RFC 5880 section 6.4): over one hop, and where the
+	// router says that it returns them. While they come back it is they that find a loss out, and control packets come once a second.
+	//
+	// +optional
+	EchoMode bool `json:"echoMode,omitempty"`
+
+	// EchoInterval is how often echo packets are sent, in milliseconds, where the router does not ask for less.
+	//
+	// +optional
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=10
+	// +kubebuilder:validation:Maximum=60000
+	EchoInterval *int32 `json:"echoInterval,omitempty"`
+
 	// PassiveMode waits for the router to speak first.
 	//
 	// +optional

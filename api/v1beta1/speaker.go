@@ -103,6 +103,12 @@ type SpeakerBGP struct {
 	// +listType=map
 	// +listMapKey=peer
 	Sessions []SpeakerBGPSession `json:"sessions,omitempty"`
+	// Local are the addresses of Services with externalTrafficPolicy Local that this speaker has told a router, as they have endpoints
+	// here, sorted.
+	//
+	// +optional
+	// +listType=set
+	Local []string `json:"local,omitempty"`
 }
 
 // SpeakerStatus is what a speaker says about itself, at most once a second.

@@ -101,6 +101,11 @@ func (in *BFDProfileSpec) DeepCopyInto(out *BFDProfileSpec) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.EchoInterval != nil {
+		in, out := &in.EchoInterval, &out.EchoInterval
+		*out = new(int32)
+		**out = **in
+	}
 	if in.MinimumTTL != nil {
 		in, out := &in.MinimumTTL, &out.MinimumTTL
 		*out = new(int32)
@@ -998,6 +1003,11 @@ func (in *SpeakerBGP) DeepCopyInto(out *SpeakerBGP) {
 		for i := range *in {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
+	}
+	if in.Local != nil {
+		in, out := &in.Local, &out.Local
+		*out = make([]string, len(*in))
+		copy(*out, *in)
 	}
 }
 

@@ -150,7 +150,7 @@ func TestASessionFromAnotherAddress(t *testing.T) {
 	s.cable(node)
 	s.sh(node, "ip address add 192.0.2.2/29 dev "+nodeEnd, "ip address add 192.0.2.3/29 dev "+nodeEnd)
 	s.sh(lab.Router, "ip address add 192.0.2.1/29 dev "+routerEnd)
-	s.frrOn("neighbor 192.0.2.3", "")
+	frr := s.frrOn("neighbor 192.0.2.3", "")
 	s.only("peerAddress: 192.0.2.1, sourceAddress: 192.0.2.3")
 	s.poolOf("routed", "advertise: [BGP], addresses: [198.18.128.0/24]")
 	addrs := addressesOf(s.becomes(s.create("web"), 1, "Allocated"))
@@ -158,4 +158,12 @@ func TestASessionFromAnotherAddress(t *testing.T) {
 		t.Errorf("the router forwards to another address: %s", said)
 	}
 	s.eventually(patience, "BFD is up from there too", func() bool { return s.sessionOf("bfd") == "Up" && s.sessionOf("lastError") == "" })
+	s.must("patch", "bfdprofile", "fast", "--type=merge", "-p", `{"spec":{"echoMode":true}}`)
+	s.eventually(patience, "FRR is asked for a control packet a second, as echo packets come back", func() bool {
+		out, err := frr.Do(s.ctx, "show bfd peers json")
+		return err == nil && strings.Contains(out, `"status":"up"`) && strings.Contains(out, `"remote-receive-interval":1000`)
+	})
+	if n := s.sessionOf("state"); n != "Established" {
+		t.Errorf("the session is %s", n)
+	}
 }

@@ -304,9 +304,17 @@ func TestLocalServicesAreAnnouncedWhereTheyServe(t *testing.T) {
 		t.Cleanup(func() { s.act(s.Lab.RemoveBackend(context.WithoutCancel(s.ctx), b)) })
 		return b
 	}
+	announced := func(want string) {
+		t.Helper()
+		s.eventually(patience, "the Service says whether it is announced: "+want, func() bool {
+			return s.must("get", "service", "web", "-n", service.Namespace, "-o", `jsonpath={.status.conditions[?(@.type=="bellwether.dev/Announced")].status}`) == want
+		})
+	}
+	announced("False")
 	second := backend(1)
 	s.sees(s.frr, nodes[1:2], route)
 	s.sees(s.frr, []netip.Addr{nodes[0], nodes[2]}, nil)
+	announced("True")
 	backend(0)
 	s.sees(s.frr, nodes[:2], route)
 	s.act(s.Lab.SetBackendReady(s.ctx, second, false))

@@ -109,6 +109,27 @@ func TestSessionsOfEveryKind(t *testing.T) {
 	}
 }
 
+// TestAnASNumberIsChanged on a session that is up: the router has the routes with the new one.
+func TestAnASNumberIsChanged(t *testing.T) {
+	s := onSegment(t)
+	frr, node := s.one(kind{asn: 65001, remote: "external", peer: "myASN: 64512, peerASN: 65001"})
+	s.poolOf("routed", "advertise: [BGP], "+routedAddresses)
+	service := s.becomes(s.create("web"), 1, "Allocated")
+	prefix := netip.PrefixFrom(netip.MustParseAddr(service.Status.LoadBalancer.Ingress[0].IP), 32)
+	path := func(want string) {
+		t.Helper()
+		s.eventually(patience, "the route comes by way of "+want, func() bool {
+			rib, err := frr.RIB(s.ctx)
+			return err == nil && rib.Of(node)[prefix].ASPath == want
+		})
+	}
+	path("64512")
+	s.must("patch", "bgppeer", "only", "--type=merge", "-p", `{"spec":{"myASN":64513}}`)
+	path("64513")
+	s.must("patch", "bgppeer", "only", "--type=merge", "-p", `{"spec":{"localASN":64999}}`)
+	path("64999")
+}
+
 func TestAPasswordIsRotatedWithoutARestart(t *testing.T) {
 	s := onSegment(t)
 	s.password("swordfish")

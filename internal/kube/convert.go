@@ -93,7 +93,8 @@ type Said struct {
 	Links     []netip.Addr // of the node's own links
 	Gateways  []netip.Addr
 	Conflicts []v1beta1.AddressConflict
-	Peers     []string // BGPPeers that the speaker has established sessions with
+	Peers     []string     // BGPPeers that the speaker has established sessions with
+	Local     []netip.Addr // of Services with TrafficLocal, that it has told a router
 }
 
 // Speaker converts a Speaker object. What it says that cannot be read is passed over.
@@ -106,6 +107,9 @@ func Speaker(wire *v1beta1.Speaker) Said {
 	}
 	for _, o := range wire.Status.Layer2.Owned {
 		add(&said.Owned, o.Address)
+	}
+	for _, a := range wire.Status.BGP.Local {
+		add(&said.Local, a)
 	}
 	for _, session := range wire.Status.BGP.Sessions {
 		if session.State == v1beta1.SessionEstablished {

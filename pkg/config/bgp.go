@@ -85,7 +85,8 @@ type BFDProfile struct {
 	Receive, Transmit time.Duration
 	Multiplier        uint8
 	Passive           bool
-	MinimumTTL        uint8 // over several hops
+	Echo              time.Duration // 0 for none
+	MinimumTTL        uint8         // over several hops
 }
 
 // BGPAdvertisement is a parsed BGPAdvertisement.

@@ -55,13 +55,17 @@ func (p *parser) profile(wire v1beta1.BFDProfile) *BFDProfile {
 		return *value
 	}
 	spec := wire.Spec
-	return &BFDProfile{
+	profile := &BFDProfile{
 		Receive:    time.Duration(number("receiveInterval", spec.ReceiveInterval, 300, 10, 60000)) * time.Millisecond,
 		Transmit:   time.Duration(number("transmitInterval", spec.TransmitInterval, 300, 10, 60000)) * time.Millisecond,
 		Multiplier: uint8(number("detectMultiplier", spec.DetectMultiplier, 3, 2, 255)),
 		MinimumTTL: uint8(number("minimumTtl", spec.MinimumTTL, 254, 1, 254)),
 		Passive:    spec.PassiveMode,
 	}
+	if echo := number("echoInterval", spec.EchoInterval, 50, 10, 60000); spec.EchoMode {
+		profile.Echo = time.Duration(echo) * time.Millisecond
+	}
+	return profile
 }
 
 // peers reads peers, the elder first: a younger one with a router that an elder one has too is refused.

@@ -105,8 +105,8 @@ func TestAPeerThatNamesNoProfileRunsWithoutBFD(t *testing.T) {
 	config, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{
 		bgpPeer("a", 1, func(p *v1beta1.BGPPeerSpec) { p.BFDProfile = "fast" }),
 		bgpPeer("b", 2, func(p *v1beta1.BGPPeerSpec) { p.BFDProfile, p.PeerAddress = "fats", "192.0.2.2" }),
-	}, BFDProfiles: []v1beta1.BFDProfile{{ObjectMeta: aged("fast", 1), Spec: v1beta1.BFDProfileSpec{TransmitInterval: new(int32(50))}}}})
-	if got, want := config.Peers[0].BFD, (&BFDProfile{Receive: 300 * time.Millisecond, Transmit: 50 * time.Millisecond, Multiplier: 3, MinimumTTL: 254}); *got != *want {
+	}, BFDProfiles: []v1beta1.BFDProfile{{ObjectMeta: aged("fast", 1), Spec: v1beta1.BFDProfileSpec{TransmitInterval: new(int32(50)), EchoMode: true}}}})
+	if got, want := config.Peers[0].BFD, (&BFDProfile{Receive: 300 * time.Millisecond, Transmit: 50 * time.Millisecond, Multiplier: 3, MinimumTTL: 254, Echo: 50 * time.Millisecond}); *got != *want {
 		t.Errorf("the profile is %+v, want %+v", got, want)
 	}
 	if len(config.Peers) != 2 || config.Peers[1].BFD != nil {

@@ -40,6 +40,9 @@ type Config struct {
 	Passive bool
 	// AdminDown holds the session down and says so, RFC 5880 section 6.8.16: peers are to draw no conclusions about the path.
 	AdminDown bool
+	// EchoInterval is what echo packets are sent at, at the shortest, where the peer returns them over one hop; 0 for none. While they come back,
+	// it is they that find out a loss, after DetectMultiplier of them, and the peer is asked to send control packets no more than once a second.
+	EchoInterval time.Duration
 	// MinimumTTL is what packets must come in with over several hops. Over one it is 255 always, RFC 5881 section 5.
 	MinimumTTL uint8
 }
@@ -52,6 +55,9 @@ func (c Config) check() error {
 	}
 	if c.DetectMultiplier == 0 {
 		return fmt.Errorf("a detect multiplier of 0: give 1 to 255")
+	}
+	if d := c.EchoInterval; d != 0 && (d < time.Millisecond || d > time.Hour) {
+		return fmt.Errorf("an echo interval of %s: give 1ms to 1h, or 0 for none", d)
 	}
 	return nil
 }
@@ -66,6 +72,8 @@ type Status struct {
 	RemoteDiagnostic Diagnostic
 	// Interval is what packets are sent at before jitter, Detection how long the peer may be silent; 0 before it spoke.
 	Interval, Detection time.Duration
+	// Echo is what echo packets are sent at before jitter, while they come back; otherwise 0.
+	Echo time.Duration
 	// Problem says why no packets can be sent, as a clause. Empty if they can.
 	Problem string
 	Packets *Packets
@@ -99,7 +107,8 @@ type Engine struct {
 	// ---
 	sessions map[Peer]*held
 	ears     map[earKey]*ear
-	ports    map[uint16]bool // source ports in use
+	mirrors  map[mirrorKey]int // packet sockets, for echo
+	ports    map[uint16]bool   // source ports in use
 	buffers  buffers
 }
 
@@ -110,7 +119,7 @@ func New(log *slog.Logger, counters *Counters, changed func()) (*Engine, error) 
 		return nil, err
 	}
 	return &Engine{log: log, changed: changed, counters: counters, waker: w, want: map[Peer]Config{},
-		sessions: map[Peer]*held{}, ears: map[earKey]*ear{}, ports: map[uint16]bool{}, buffers: newBuffers()}, nil
+		sessions: map[Peer]*held{}, ears: map[earKey]*ear{}, mirrors: map[mirrorKey]int{}, ports: map[uint16]bool{}, buffers: newBuffers()}, nil
 }
 
 // Set has these sessions from now on. One that is there already and gets other settings is told of them in a Poll Sequence and does not go
@@ -152,6 +161,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			return fmt.Errorf("wait for BFD packets: %w", err)
 		}
 		e.hear()
+		e.look()
 		e.adjust(time.Now())
 		e.turn(time.Now())
 	}
@@ -163,6 +173,9 @@ func (e *Engine) wait(now time.Time) error {
 	fds := []unix.PollFd{{Fd: int32(e.waker.fd), Events: unix.POLLIN}}
 	for _, ear := range e.ears {
 		fds = append(fds, unix.PollFd{Fd: int32(ear.fd), Events: unix.POLLIN})
+	}
+	for _, fd := range e.mirrors {
+		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
 	var timeout *unix.Timespec
 	for _, h := range e.sessions {

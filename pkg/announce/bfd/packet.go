@@ -39,6 +39,7 @@ type Diagnostic uint8
 const (
 	NoDiagnostic                Diagnostic = 0
 	ControlDetectionTimeExpired Diagnostic = 1
+	EchoFunctionFailed          Diagnostic = 2
 	NeighborSignaledDown        Diagnostic = 3
 	AdministrativelyDown        Diagnostic = 7
 )
@@ -49,7 +50,7 @@ func (d Diagnostic) String() string {
 		return "no diagnostic"
 	case ControlDetectionTimeExpired:
 		return "control detection time expired"
-	case 2:
+	case EchoFunctionFailed:
 		return "echo function failed"
 	case NeighborSignaledDown:
 		return "neighbor signaled session down"

@@ -28,6 +28,8 @@ type held struct {
 	tryAt   time.Time // opening what could not be opened
 	endAt   time.Time // of a session that is to end; zero for others
 	logged  State
+
+	reflection reflection
 }
 
 func (h *held) next() (time.Time, bool) {
@@ -164,6 +166,7 @@ func (e *Engine) take(ear *ear, d datagram, now time.Time) {
 		return
 	}
 	h.packets.Received.Add(1)
+	h.reflection.index, h.reflection.own = d.index, d.to
 	if answer, is := h.receive(p, now); is {
 		e.transmit(h, answer, now)
 	}
@@ -197,6 +200,7 @@ func (h *held) leastTTL() int {
 
 // turn does what is due.
 func (e *Engine) turn(now time.Time) {
+	e.polish(now)
 	for peer, h := range e.sessions {
 		h.expire(now)
 		if !now.Before(h.tryAt) {
@@ -205,6 +209,7 @@ func (e *Engine) turn(now time.Time) {
 		if out, is := h.send(now); is {
 			e.transmit(h, out, now)
 		}
+		e.reflect(h, now)
 		if !h.endAt.IsZero() && !now.Before(h.endAt) {
 			e.shut(h)
 			delete(e.sessions, peer)
@@ -322,9 +327,13 @@ func (e *Engine) publish() {
 }
 
 func (h *held) status() Status {
-	return Status{State: h.state, Diagnostic: h.diagnostic, Since: h.since, Transitions: h.transitions,
+	status := Status{State: h.state, Diagnostic: h.diagnostic, Since: h.since, Transitions: h.transitions,
 		RemoteState: h.remoteState, RemoteDiagnostic: h.remoteDiagnostic,
 		Interval: h.interval(), Detection: h.detection(), Problem: h.problem, Packets: h.packets}
+	if h.echoDetected() {
+		status.Echo = h.echoInterval()
+	}
+	return status
 }
 
 func (e *Engine) close() {
@@ -333,6 +342,9 @@ func (e *Engine) close() {
 	}
 	for _, ear := range e.ears {
 		_ = unix.Close(ear.fd)
+	}
+	for _, fd := range e.mirrors {
+		_ = unix.Close(fd)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

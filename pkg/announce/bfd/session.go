@@ -34,6 +34,8 @@ type session struct {
 	remoteDemand     bool
 	heard            time.Time
 
+	echo echo
+
 	sent   time.Time
 	jitter float64 // of the interval after sent, that is taken
 	news   bool    // the next packet tells something that the last did not
@@ -61,7 +63,11 @@ func (s *session) intervals() (tx, rx time.Duration) {
 	if s.state != Up {
 		return max(s.cfg.TransmitInterval, slow), s.cfg.ReceiveInterval
 	}
-	return s.cfg.TransmitInterval, s.cfg.ReceiveInterval
+	rx = s.cfg.ReceiveInterval
+	if s.echoDetected() {
+		rx = max(rx, slow) // section 6.8.3
+	}
+	return s.cfg.TransmitInterval, rx
 }
 
 // announce announces other intervals, where they are others. RFC 5880 section 6.8.3.
@@ -98,6 +104,7 @@ func (s *session) become(state State, why Diagnostic, now time.Time) {
 	s.state, s.diagnostic, s.since, s.news = state, why, now, true
 	if state != Up {
 		s.polling, s.pollAgain = false, false
+		s.echo.back = time.Time{}
 	}
 	s.announce()
 	if state != Up {
@@ -124,7 +131,7 @@ func (s *session) configure(cfg Config, now time.Time) {
 func (s *session) receive(p packet, now time.Time) (answer packet, answers bool) {
 	s.remote, s.remoteState, s.remoteDiagnostic, s.remoteDemand = p.MyDiscriminator, p.State, p.Diagnostic, p.Demand
 	s.remoteTx, s.remoteRx, s.remoteMultiplier = p.DesiredMinTx, p.RequiredMinRx, p.DetectMultiplier
-	s.heard = now
+	s.heard, s.echo.remoteRx = now, p.RequiredMinEchoRx
 	if s.polling && p.Final {
 		s.answered()
 	}
@@ -142,6 +149,9 @@ func (s *session) receive(p packet, now time.Time) (answer packet, answers bool)
 		s.become(Up, NoDiagnostic, now)
 	case s.state == Up && p.State == Down:
 		s.become(Down, NeighborSignaledDown, now)
+	}
+	if s.state == Up {
+		s.announce() // the peer may have ceased to return echo packets
 	}
 	if !p.Poll {
 		return packet{}, false
@@ -195,14 +205,20 @@ func (s *session) nextSend() (at time.Time, is bool) {
 // next is when something is due, if anything is.
 func (s *session) next() (at time.Time, is bool) {
 	at, is = s.nextSend()
-	if deadline, speaks := s.deadline(); speaks && (!is || deadline.Before(at)) {
-		return deadline, true
+	for _, due := range []func() (time.Time, bool){s.deadline, s.nextEcho, s.echoDeadline} {
+		if t, counts := due(); counts && (!is || t.Before(at)) {
+			at, is = t, true
+		}
 	}
 	return at, is
 }
 
 // expire notices that the peer has been silent for too long. Everything that has come in must have been received before.
 func (s *session) expire(now time.Time) {
+	if at, counts := s.echoDeadline(); counts && !now.Before(at) {
+		s.become(Down, EchoFunctionFailed, now)
+		return
+	}
 	deadline, speaks := s.deadline()
 	if !speaks || now.Before(deadline) {
 		return

@@ -23,6 +23,10 @@ type pair struct {
 	lost     func(from int, p packet) bool
 	underway []flight
 	sent     [2][]mail // of each end, in order
+
+	echoRx  time.Duration // what the second end says that it returns echo packets at
+	returns bool          // whether it does
+	echoes  []time.Time   // when those under way are back at the first end
 }
 
 type mail struct {
@@ -45,6 +49,9 @@ func newPair(a, b Config, seed uint64) *pair {
 }
 
 func (p *pair) post(from int, what packet) {
+	if from == 1 {
+		what.RequiredMinEchoRx = p.echoRx
+	}
 	p.sent[from] = append(p.sent[from], mail{p.now, what})
 	if !p.lost(from, what) {
 		p.underway = append(p.underway, flight{1 - from, p.now.Add(p.delay), what})
@@ -58,6 +65,16 @@ func (p *pair) turn() {
 		p.underway = p.underway[1:]
 		if answer, is := p.ends[f.to].receive(f.what, p.now); is {
 			p.post(f.to, answer)
+		}
+	}
+	for len(p.echoes) > 0 && !p.echoes[0].After(p.now) {
+		p.echoes = p.echoes[1:]
+		p.ends[0].returned(p.now)
+	}
+	if at, is := p.ends[0].nextEcho(); is && !p.now.Before(at) {
+		p.ends[0].echo.sent = p.now
+		if p.returns {
+			p.echoes = append(p.echoes, p.now.Add(2*p.delay))
 		}
 	}
 	for i, s := range p.ends {
@@ -76,6 +93,9 @@ func (p *pair) run(d time.Duration) {
 		next := end
 		if len(p.underway) > 0 && p.underway[0].at.Before(next) {
 			next = p.underway[0].at
+		}
+		if len(p.echoes) > 0 && p.echoes[0].Before(next) {
+			next = p.echoes[0]
 		}
 		for _, s := range p.ends {
 			if at, is := s.next(); is && at.Before(next) {

@@ -47,6 +47,7 @@ type ear struct {
 type datagram struct {
 	payload []byte // until the next is read
 	from    netip.Addr
+	to      netip.Addr // of this node
 	ttl     int
 	index   int // of the interface
 }
@@ -147,9 +148,9 @@ func (d *datagram) note(m *unix.SocketControlMessage) {
 	case is(unix.IPPROTO_IP, unix.IP_TTL, 4), is(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, 4):
 		d.ttl = int(native32(m.Data))
 	case is(unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo):
-		d.index = int(native32(m.Data))
+		d.index, d.to = int(native32(m.Data)), netip.AddrFrom4([4]byte(m.Data[8:12]))
 	case is(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo):
-		d.index = int(native32(m.Data[16:]))
+		d.index, d.to = int(native32(m.Data[16:])), netip.AddrFrom16([16]byte(m.Data[:16]))
 	}
 }
 

@@ -121,12 +121,9 @@ func (a agreed) lacks() string {
 	return "IPv4 and IPv6"
 }
 
-// agreed returns what the peer has agreed to; nothing while there is no session.
+// agreed returns what the peer has agreed to in its last OPEN. The session may be over by then: with hold time 0 it does not last.
 func (p *peerServer) agreed(ctx context.Context) (a agreed, err error) {
 	err = p.ListPeer(ctx, &api.ListPeerRequest{}, func(peer *api.Peer) {
-		if peer.GetState().GetSessionState() != api.PeerState_ESTABLISHED {
-			return
-		}
 		a.endless = peer.GetTimers().GetState().GetNegotiatedHoldTime() == 0
 		said := false
 		for _, packed := range peer.GetState().GetRemoteCap() {

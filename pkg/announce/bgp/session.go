@@ -69,6 +69,9 @@ const unanswered = 10 * time.Second
 // farewell is how long a peer has to take withdrawals in before its session is closed.
 const farewell = 200 * time.Millisecond
 
+// endless is what is wrong with a router that wants no keepalives.
+const endless = "the router asks for hold time 0, with which the session does not last: set another on the router"
+
 // drained is what a peer is told that closes with the session, RFC 9003.
 const drained = "Bellwether: this node is drained"
 
@@ -86,6 +89,9 @@ func (s *session) take(c change, now time.Time) {
 	s.state, s.since = c.state, now
 	if s.state == "Idle" {
 		s.lost = s.server.log.lost()
+		if s.agreed.endless {
+			s.lost = endless
+		}
 	}
 	if was == Established {
 		s.flaps++
@@ -108,7 +114,7 @@ func (s *session) take(c change, now time.Time) {
 			s.agreed = agreed{v4: true, v6: true}
 		}
 		if s.agreed.endless {
-			s.problem = "the router asks for hold time 0, with which the session does not last: set another on the router"
+			s.problem = endless
 		}
 	}
 }
@@ -207,7 +213,7 @@ func (s *session) bfd() (peer bfd.Peer, cfg bfd.Config, is bool) {
 	}
 	return bfd.Peer{Remote: s.want.Session.Address, Local: s.want.Session.Source, Multihop: s.want.Far, Device: s.want.Session.VRF},
 		bfd.Config{TransmitInterval: p.Transmit, ReceiveInterval: p.Receive, DetectMultiplier: p.Multiplier, Passive: p.Passive,
-			MinimumTTL: p.MinimumTTL, AdminDown: s.closed}, true
+			EchoInterval: p.Echo, MinimumTTL: p.MinimumTTL, AdminDown: s.closed}, true
 }
 
 // open adds the peer, or changes it.
