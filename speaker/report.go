@@ -16,6 +16,7 @@ import (
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/obs"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/announce/bgp"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
@@ -63,6 +64,7 @@ func (s *speaker) report(ctx context.Context) error {
 	var heard map[string]cluster.Member
 	silent := map[string]time.Time{}
 	var strangers []string
+	var sessions map[string]bgp.State
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
@@ -86,6 +88,9 @@ func (s *speaker) report(ctx context.Context) error {
 			}
 		}
 		before = have.Addrs
+		now := s.bgp.Have()
+		s.tellSessions(sessions, now)
+		sessions = now
 		if view := s.seen.Load(); view != nil {
 			for _, name := range fellSilent(heard, view.Alive.Alive, s.node) {
 				silent[name] = time.Now()

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
@@ -110,4 +112,30 @@ func (s *speaker) routedLocal(have map[string]bgp.State) (addrs []string) {
 	}
 	slices.Sort(addrs)
 	return slices.Compact(addrs)
+}
+
+// tellSessions records sessions with routers that have come up, or are no more, as events of their BGPPeers.
+func (s *speaker) tellSessions(before, now map[string]bgp.State) {
+	for name, is := range now {
+		was := before[name]
+		up, wasUp := is.State == bgp.Established, was.State == bgp.Established
+		switch {
+		case up && !wasUp:
+			s.sessionEvent(name, corev1.EventTypeNormal, "SessionEstablished", fmt.Sprintf("%s has a session with the router, of AS %d", s.node, is.PeerASN))
+		case up && is.Flaps > was.Flaps:
+			s.sessionEvent(name, corev1.EventTypeWarning, "SessionLost", fmt.Sprintf("%s lost its session with the router, and has one again", s.node))
+		case wasUp && !up && is.Closed:
+			s.sessionEvent(name, corev1.EventTypeNormal, "SessionClosed", fmt.Sprintf("%s has closed its session with the router in order", s.node))
+		case wasUp && !up:
+			s.sessionEvent(name, corev1.EventTypeWarning, "SessionLost", fmt.Sprintf("%s lost its session with the router: %s", s.node, cmp.Or(is.Problem, "it is opened anew")))
+		}
+	}
+}
+
+func (s *speaker) sessionEvent(peer, kind, reason, text string) {
+	for _, r := range s.objects.BGPPeers.Records() {
+		if r.Value.Name == peer {
+			s.events.Peer(peer, r.Value.UID, kind, reason, text)
+		}
+	}
 }

@@ -128,6 +128,10 @@ func TestAnASNumberIsChanged(t *testing.T) {
 	path("64513")
 	s.must("patch", "bgppeer", "only", "--type=merge", "-p", `{"spec":{"localASN":64999}}`)
 	path("64999")
+	s.eventually(patience, "the BGPPeer's events tell of it", func() bool {
+		reasons := s.must("get", "events", "-n", "default", "--field-selector", "involvedObject.kind=BGPPeer,involvedObject.name=only", "-o", "jsonpath={.items[*].reason}")
+		return strings.Contains(reasons, "SessionEstablished") && strings.Contains(reasons, "SessionLost")
+	})
 }
 
 func TestAPasswordIsRotatedWithoutARestart(t *testing.T) {

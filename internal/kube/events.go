@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
@@ -54,6 +55,14 @@ func (r *Recorder) Service(key cluster.Key, uid types.UID, kind, reason, message
 	}
 	r.recorder.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: key.Namespace, Name: key.Name, UID: uid},
 		kind, reason, message)
+}
+
+// Peer records an event about a BGPPeer; kind is Normal or Warning.
+func (r *Recorder) Peer(name string, uid types.UID, kind, reason, message string) {
+	if !r.rates[kind].TryAccept() {
+		return
+	}
+	r.recorder.Event(&corev1.ObjectReference{APIVersion: v1beta1.GroupVersion().String(), Kind: "BGPPeer", Name: name, UID: uid}, kind, reason, message)
 }
 
 // eventSink sends events with our own client.
