@@ -47,6 +47,7 @@ images: ## pack the container images into dist/images, without Docker
 
 build: ## build the programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./controller ./speaker
+	@CGO_ENABLED=0 go build -trimpath -o bin/bellwether ./cli
 
 bench: deps ## measure: passes over 10,000 Services, the controller, and failover on the lab: make bench ARGS="-only allocation"
 	@go test -run '^$$' -bench . ./pkg/... | grep -v '^ok\|no test files'

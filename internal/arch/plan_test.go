@@ -14,7 +14,7 @@ type room struct {
 // both follow from the lists.
 func floorPlan() map[string]room {
 	below := []string{
-		"api/v1beta1", "pkg/cluster", "internal/reconcile", "pkg/config", "pkg/allocator", "pkg/announce",
+		"api/v1beta1", "pkg/cluster", "internal/reconcile", "pkg/config", "pkg/config/metallb", "pkg/allocator", "pkg/announce",
 		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/announce/discovery",
 		"pkg/membership", "pkg/heartbeat", "pkg/links", "internal/kube", "internal/obs",
 	}
@@ -26,6 +26,8 @@ func floorPlan() map[string]room {
 		"internal/reconcile": {},
 
 		"pkg/config": {pure: true, ours: []string{"api/v1beta1", "pkg/cluster"}, others: []string{netipx, labels, meta}},
+
+		"pkg/config/metallb": {pure: true, ours: []string{"api/v1beta1"}, others: []string{"k8s.io/api", meta, "sigs.k8s.io/json"}},
 
 		"pkg/allocator": {pure: true, ours: []string{"pkg/cluster", "pkg/config"}, others: []string{netipx, labels}},
 		"pkg/announce":  {pure: true, ours: []string{"pkg/cluster", "pkg/config"}, others: []string{netipx, labels}},
@@ -49,7 +51,7 @@ func floorPlan() map[string]room {
 
 		"controller": {ours: append([]string{"internal/kube/lease"}, below...), others: wiring},
 		"speaker":    {ours: below, others: wiring},
-		"cli":        {ours: below, others: wiring},
+		"cli":        {ours: below, others: append([]string{"github.com/spf13/cobra", "sigs.k8s.io/yaml"}, wiring...)},
 
 		"internal/arch": {},
 	}
