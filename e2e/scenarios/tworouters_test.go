@@ -141,8 +141,8 @@ func fetch(client *http.Client, a netip.Addr) error {
 
 // rehashed reports whether a router's routes changed while a request was under way: the kernel shares all connections out anew then, and one
 // that is open may come to a node that does not know it.
-func (f failure) rehashed(routers []*routers.FIB) bool {
-	for _, r := range routers {
+func (f failure) rehashed(fibs []*routers.FIB) bool {
+	for _, r := range fibs {
 		for _, c := range r.Since(f.from) {
 			if c.At.Before(f.to.Add(50 * time.Millisecond)) { // it is heard of a little later
 				return true

@@ -136,8 +136,9 @@ func (f *fakeBFD) say(state bfd.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.have = map[bfd.Peer]bfd.Status{}
+	since := time.Now()
 	for p := range f.want {
-		f.have[p] = bfd.Status{State: state, RemoteState: state}
+		f.have[p] = bfd.Status{State: state, RemoteState: state, Since: since}
 	}
 }
 
@@ -296,6 +297,13 @@ func TestBFDTakesTheSessionDownAndHoldsIt(t *testing.T) {
 	}
 	say(bfd.Up)
 	await(t, "the router has the routes again", func() bool { return len(r.rib(t)) == 1 })
+	begun := time.Now()
+	say(bfd.Down)
+	await(t, "the session is down again", func() bool { return len(r.rib(t)) == 0 })
+	await(t, "a router that begins with BFD only when the session is there has its routes", func() bool { return len(r.rib(t)) == 1 })
+	if took := time.Since(begun); took < withoutBFD {
+		t.Errorf("it was tried without BFD after %s", took)
+	}
 }
 
 func TestWhatCannotBeSaysWhy(t *testing.T) {

@@ -66,6 +66,9 @@ const stuck = 30 * time.Second
 // unanswered is how long a router may take to answer before that is a problem.
 const unanswered = 10 * time.Second
 
+// withoutBFD is how long BFD may be away until the session is tried without it. If the router is gone, it does not come up.
+const withoutBFD = 30 * time.Second
+
 // farewell is how long a peer has to take withdrawals in before its session is closed.
 const farewell = 200 * time.Millisecond
 
@@ -137,8 +140,11 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		return min(again, s.close(now))
 	}
 	s.closed, s.emptied = false, time.Time{}
-	switch {
-	case s.held(), !s.want.Session.Address.IsValid():
+	switch left := s.held(now); {
+	case left > 0:
+		s.remove()
+		return min(again, left)
+	case !s.want.Session.Address.IsValid():
 		s.remove()
 		return again
 	case now.Before(s.tryAt):
@@ -178,22 +184,28 @@ func (s *session) serve() error {
 	})
 }
 
-// held reports whether the session must wait: BFD has seen the router, and does not any more. A router that has no BFD holds nothing up.
-func (s *session) held() bool {
+// held returns how long the session must wait, 0 for not at all: BFD has seen the router, and does not any more. A router that has no BFD
+// holds nothing up, and neither does one that begins with it only when the session is there.
+func (s *session) held(now time.Time) time.Duration {
 	status, is := s.bfdStatus()
 	if !is {
 		s.bfdWasUp = false
-		return false
+		return 0
 	}
 	if status.State == bfd.Up {
 		s.bfdWasUp = true
-		return false
+		return 0
 	}
 	if status.RemoteState == bfd.AdminDown {
 		// Such a router draws no conclusions about the path, and neither does this node (RFC 5882 section 3.2). It may have no BFD from now on.
 		s.bfdWasUp = false
 	}
-	return s.bfdWasUp
+	if !s.bfdWasUp {
+		return 0
+	}
+	left := max(0, withoutBFD-now.Sub(status.Since))
+	s.bfdWasUp = left > 0
+	return left
 }
 
 func (s *session) bfdStatus() (bfd.Status, bool) {
