@@ -113,7 +113,7 @@ func TestASessionWithoutAddresses(t *testing.T) {
 	// The router is replaced by another one.
 	replaced := time.Now()
 	s.sh(lab.Router, "ip link set "+routerEnd+" address 02:00:00:00:99:01 addrgenmode none", "ip -6 address flush dev "+routerEnd, "ip -6 address add fe80::99/64 dev "+routerEnd+" nodad")
-	s.eventually(2*time.Minute, "the session is with the new one", func() bool {
+	s.eventually(3*time.Minute, "the session is with the new one", func() bool {
 		return s.sessionOf("state") == "Established" && s.sessionOf("lastError") == "" && strings.Contains(s.ssOf(node), "fe80::99")
 	})
 	s.kernelRoutes(addrs, routerEnd)

@@ -25,6 +25,7 @@ type held struct {
 	packets *Packets
 	mouth   *mouth
 	problem string
+	warned  string // the problem that was logged last; empty again when a packet has been sent
 	tryAt   time.Time // opening what could not be opened
 	endAt   time.Time // of a session that is to end; zero for others
 	logged  State
@@ -226,8 +227,8 @@ func (e *Engine) open(h *held, now time.Time) {
 		return
 	}
 	problem := func(err error) {
-		if text := err.Error(); text != h.problem {
-			h.problem = text
+		if h.problem = err.Error(); h.problem != h.warned {
+			h.warned = h.problem
 			e.log.Warn("BFD cannot run, will retry", "peer", h.peer, "error", err)
 		}
 		h.tryAt = now.Add(retry)
@@ -279,12 +280,13 @@ func (e *Engine) transmit(h *held, p packet, now time.Time) {
 	switch {
 	case err == nil:
 		h.packets.Sent.Add(1)
-		h.problem = ""
+		h.problem, h.warned = "", ""
 		return
-	case h.problem != err.Error():
-		h.problem = err.Error()
+	case h.warned != err.Error():
+		h.warned = err.Error()
 		e.log.Warn("a BFD packet could not be sent", "peer", h.peer, "error", err)
 	}
+	h.problem = err.Error()
 	h.packets.Failed.Add(1)
 	// The device may be another of the same name by now, or the address have come back.
 	e.shut(h)
