@@ -25,7 +25,7 @@ type held struct {
 	packets *Packets
 	mouth   *mouth
 	problem string
-	warned  string // the problem that was logged last; empty again when a packet has been sent
+	warned  string    // the problem that was logged last; empty again when a packet has been sent
 	tryAt   time.Time // opening what could not be opened
 	endAt   time.Time // of a session that is to end; zero for others
 	logged  State
