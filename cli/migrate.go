@@ -60,13 +60,12 @@ func migrateMetalLB(in io.Reader, out, said io.Writer, namespace string) error {
 		fmt.Fprintln(said, n)
 	}
 	refused := r.Refused()
-	_, problems := config.Parse(config.Objects{Pools: r.Pools, L2Advertisements: r.L2Advertisements, BGPPeers: r.BGPPeers,
-		BGPAdvertisements: r.BGPAdvertisements, BFDProfiles: r.BFDProfiles, Communities: r.Communities})
+	_, problems := config.Parse(r.Objects)
 	for _, p := range problems {
 		fmt.Fprintf(said, "%s %s: %s\n", p.Kind, p.Name, p.Message)
 		refused = refused || p.Rejects()
 	}
-	for i, o := range r.Objects(namespace) {
+	for i, o := range r.Manifests(namespace) {
 		text, err := manifest(o)
 		if err != nil {
 			return err

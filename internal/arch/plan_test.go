@@ -27,7 +27,7 @@ func floorPlan() map[string]room {
 
 		"pkg/config": {pure: true, ours: []string{"api/v1beta1", "pkg/cluster"}, others: []string{netipx, labels, meta}},
 
-		"pkg/config/metallb": {pure: true, ours: []string{"api/v1beta1"}, others: []string{"k8s.io/api", meta, "sigs.k8s.io/json"}},
+		"pkg/config/metallb": {pure: true, ours: []string{"api/v1beta1", "pkg/config"}, others: []string{"k8s.io/api", meta, "sigs.k8s.io/json"}},
 
 		"pkg/allocator": {pure: true, ours: []string{"pkg/cluster", "pkg/config"}, others: []string{netipx, labels}},
 		"pkg/announce":  {pure: true, ours: []string{"pkg/cluster", "pkg/config"}, others: []string{netipx, labels}},

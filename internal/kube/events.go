@@ -50,19 +50,18 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // Service records an event about a Service; kind is Normal or Warning.
 func (r *Recorder) Service(key cluster.Key, uid types.UID, kind, reason, message string) {
-	if !r.rates[kind].TryAccept() {
-		return
-	}
-	r.recorder.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: key.Namespace, Name: key.Name, UID: uid},
-		kind, reason, message)
+	r.record(&corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: key.Namespace, Name: key.Name, UID: uid}, kind, reason, message)
 }
 
 // Peer records an event about a BGPPeer; kind is Normal or Warning.
 func (r *Recorder) Peer(name string, uid types.UID, kind, reason, message string) {
-	if !r.rates[kind].TryAccept() {
-		return
+	r.record(&corev1.ObjectReference{APIVersion: v1beta1.GroupVersion().String(), Kind: "BGPPeer", Name: name, UID: uid}, kind, reason, message)
+}
+
+func (r *Recorder) record(about *corev1.ObjectReference, kind, reason, message string) {
+	if r.rates[kind].TryAccept() {
+		r.recorder.Event(about, kind, reason, message)
 	}
-	r.recorder.Event(&corev1.ObjectReference{APIVersion: v1beta1.GroupVersion().String(), Kind: "BGPPeer", Name: name, UID: uid}, kind, reason, message)
 }
 
 // eventSink sends events with our own client.

@@ -1,5 +1,5 @@
 // Command bareroutes is the least that can announce routes with gobgp: what Bellwether is measured beside. It has one session, and reads
-// lines from its standard input: "load N" puts in N routes, "open" opens the session, "add PREFIX" and "delete PREFIX" do as they say.
+// lines from its standard input: "open" opens the session, "add PREFIX" and "delete PREFIX" do as they say.
 package main
 
 import (
@@ -29,7 +29,6 @@ func run(ctx context.Context, args []string) error {
 	router := f.String("router", "", "address of the router")
 	asn := f.Uint("asn", 64513, "own AS number")
 	peerASN := f.Uint("peer-asn", 65001, "the router's AS number")
-	first := f.String("first", "", "the first of the routes that load puts in")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -42,34 +41,18 @@ func run(ctx context.Context, args []string) error {
 	for lines.Scan() {
 		var verb, what string
 		_, _ = fmt.Sscan(lines.Text(), &verb, &what)
-		if err := do(ctx, b, verb, what, *own, *router, *first, uint32(*peerASN)); err != nil {
+		if err := do(ctx, b, verb, what, *own, *router, uint32(*peerASN)); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
 }
 
-func do(ctx context.Context, b *server.BgpServer, verb, what, own, router, first string, peerASN uint32) error {
+func do(ctx context.Context, b *server.BgpServer, verb, what, own, router string, peerASN uint32) error {
 	switch verb {
 	case "open":
 		return b.AddPeer(ctx, &api.AddPeerRequest{Peer: &api.Peer{Conf: &api.PeerConf{NeighborAddress: router, PeerAsn: peerASN},
 			Transport: &api.Transport{LocalAddress: own}, Timers: &api.Timers{Config: &api.TimersConfig{ConnectRetry: 1}}}})
-	case "load":
-		n := 0
-		if _, err := fmt.Sscan(what, &n); err != nil {
-			return err
-		}
-		a, err := netip.ParseAddr(first)
-		if err != nil {
-			return err
-		}
-		for range n {
-			if err := add(ctx, b, netip.PrefixFrom(a, 32)); err != nil {
-				return err
-			}
-			a = a.Next()
-		}
-		return nil
 	case "add", "delete":
 		prefix, err := netip.ParsePrefix(what)
 		if err != nil {

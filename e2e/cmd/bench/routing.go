@@ -36,7 +36,7 @@ const (
 	speakersASN = 64512
 	routerASN   = 65001
 	bareASN     = 64513
-	bareFirst   = "203.0.113.1"
+	bareRoute   = "203.0.113.1/32"
 )
 
 func measureRouting(ctx context.Context, p *product.Product, out io.Writer, o options) error {
@@ -118,7 +118,7 @@ func (r *routing) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bare := r.Lab.CommandContext(ctx, lab.Client, program, "-own", client.String(), "-router", router.String(), "-first", bareFirst)
+	bare := r.Lab.CommandContext(ctx, lab.Client, program, "-own", client.String(), "-router", router.String())
 	if r.bare, err = bare.StdinPipe(); err != nil {
 		return err
 	}
@@ -199,14 +199,14 @@ func (r *routing) one(ctx context.Context, where string) error {
 		ours.values = append(ours.values, milliseconds(c.At.Sub(at)))
 		time.Sleep(300 * time.Millisecond)
 		at = time.Now()
-		if err := r.tell("add " + bareFirst + "/32"); err != nil {
+		if err := r.tell("add " + bareRoute); err != nil {
 			return err
 		}
 		if c, err = r.appears(ctx, at, client); err != nil {
 			return err
 		}
 		bare.values = append(bare.values, milliseconds(c.At.Sub(at)))
-		if err := r.tell("delete " + bareFirst + "/32"); err != nil {
+		if err := r.tell("delete " + bareRoute); err != nil {
 			return err
 		}
 		if err := r.delete(ctx, nth(r.extra()+i)); err != nil {

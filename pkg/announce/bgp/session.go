@@ -92,7 +92,7 @@ func (s *session) take(c change, now time.Time) {
 	s.state, s.since = c.state, now
 	if s.state == "Idle" {
 		s.lost = s.server.log.lost()
-		if s.agreed.endless {
+		if was == Established && s.agreed.endless {
 			s.lost = endless
 		}
 	}

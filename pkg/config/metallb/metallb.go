@@ -13,16 +13,12 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
 // Result is what a configuration of MetalLB is for Bellwether. The order is that of the input.
 type Result struct {
-	Pools             []v1beta1.IPAddressPool
-	L2Advertisements  []v1beta1.L2Advertisement
-	BGPPeers          []v1beta1.BGPPeer
-	BGPAdvertisements []v1beta1.BGPAdvertisement
-	BFDProfiles       []v1beta1.BFDProfile
-	Communities       []v1beta1.Community
+	config.Objects
 	// Secrets are to be in Bellwether's namespace. Those with a password are from inside a BGPPeer; those without are to be copied.
 	Secrets []Secret
 	Notes   []Note
@@ -154,11 +150,9 @@ func (c *converter) pool(name string, o *object) {
 }
 
 func (c *converter) l2Advertisement(name string, o *object) {
-	var spec l2AdvertisementSpec
-	c.read(name, o.Spec, &spec)
-	c.L2Advertisements = append(c.L2Advertisements, v1beta1.L2Advertisement{TypeMeta: kind("L2Advertisement"), ObjectMeta: meta(o), Spec: v1beta1.L2AdvertisementSpec{
-		IPAddressPools: spec.IPAddressPools, IPAddressPoolSelectors: spec.IPAddressPoolSelectors, ServiceSelectors: spec.ServiceSelectors,
-		NodeSelectors: spec.NodeSelectors, PreferredNodeSelectors: spec.PreferredNodeSelectors, Interfaces: spec.Interfaces}})
+	adv := v1beta1.L2Advertisement{TypeMeta: kind("L2Advertisement"), ObjectMeta: meta(o)}
+	c.read(name, o.Spec, &adv.Spec) // its fields are MetalLB's
+	c.L2Advertisements = append(c.L2Advertisements, adv)
 }
 
 func (c *converter) bgpAdvertisement(name string, o *object) {
@@ -223,22 +217,20 @@ func (c *converter) inlinePassword(name string, peer *v1beta1.BGPPeer, password 
 }
 
 func (c *converter) bfdProfile(name string, o *object) {
-	var spec bfdProfileSpec
-	c.read(name, o.Spec, &spec)
-	c.BFDProfiles = append(c.BFDProfiles, v1beta1.BFDProfile{TypeMeta: kind("BFDProfile"), ObjectMeta: meta(o), Spec: v1beta1.BFDProfileSpec{
-		ReceiveInterval: spec.ReceiveInterval, TransmitInterval: spec.TransmitInterval, DetectMultiplier: spec.DetectMultiplier,
-		EchoMode: spec.EchoMode, EchoInterval: spec.EchoInterval, PassiveMode: spec.PassiveMode, MinimumTTL: spec.MinimumTTL}})
+	profile := v1beta1.BFDProfile{TypeMeta: kind("BFDProfile"), ObjectMeta: meta(o)}
+	c.read(name, o.Spec, &profile.Spec) // its fields are MetalLB's
+	c.BFDProfiles = append(c.BFDProfiles, profile)
 }
 
 func (c *converter) community(name string, o *object) {
-	var spec communitySpec
-	c.read(name, o.Spec, &spec)
-	c.Communities = append(c.Communities, v1beta1.Community{TypeMeta: kind("Community"), ObjectMeta: meta(o), Spec: v1beta1.CommunitySpec{Communities: spec.Communities}})
+	community := v1beta1.Community{TypeMeta: kind("Community"), ObjectMeta: meta(o)}
+	c.read(name, o.Spec, &community.Spec) // its fields are MetalLB's
+	c.Communities = append(c.Communities, community)
 }
 
-// Objects are all objects of the result, Secrets included, in the order in which they are to be created. Secrets that are to be copied are
+// Manifests are all objects of the result, Secrets included, in the order in which they are to be created. Secrets that are to be copied are
 // left out.
-func (r *Result) Objects(namespace string) []any {
+func (r *Result) Manifests(namespace string) []any {
 	var all []any
 	for _, s := range r.Secrets {
 		if s.Password != "" {

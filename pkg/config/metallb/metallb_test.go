@@ -182,7 +182,7 @@ func TestAPasswordLeavesTheBGPPeer(t *testing.T) {
 	if ref := r.BGPPeers[0].Spec.PasswordSecret; ref == nil || ref.Name != "bgp-tor" {
 		t.Errorf("the BGPPeer names %+v", ref)
 	}
-	secret := tree(t, r.Objects("bellwether-system")[0])
+	secret := tree(t, r.Manifests("bellwether-system")[0])
 	want := map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth", "stringData": map[string]any{"password": "swordfish"}}
 	for field := range want {
 		if diff := cmp.Diff(want[field], secret[field]); diff != "" {
@@ -230,7 +230,7 @@ func TestTheConfigMapOfOld(t *testing.T) {
 		t.Error(diff)
 	}
 	var got []string
-	for _, o := range r.Objects("bellwether-system") {
+	for _, o := range r.Manifests("bellwether-system") {
 		raw, err := json.Marshal(struct {
 			Kind any `json:"kind"`
 			Name any `json:"name"`
@@ -259,8 +259,7 @@ func TestTheConfigMapOfOld(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, problems := config.Parse(config.Objects{Pools: r.Pools, L2Advertisements: r.L2Advertisements, BGPPeers: r.BGPPeers,
-		BGPAdvertisements: r.BGPAdvertisements, BFDProfiles: r.BFDProfiles, Communities: r.Communities}); len(problems) > 0 {
+	if _, problems := config.Parse(r.Objects); len(problems) > 0 {
 		t.Errorf("Bellwether says %v", problems)
 	}
 }

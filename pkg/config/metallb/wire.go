@@ -15,7 +15,7 @@ type object struct {
 	Data map[string]string `json:"data"`
 }
 
-// The specs of metallb.io/v1beta1, and BGPPeer's of v1beta2, which has all fields of v1beta1.
+// The specs of metallb.io/v1beta1 that are not field by field those of Bellwether, and BGPPeer's of v1beta2, which has all fields of v1beta1.
 type (
 	poolSpec struct {
 		Addresses         []v1beta1.AddressRange     `json:"addresses"`
@@ -23,24 +23,16 @@ type (
 		AvoidBuggyIPs     bool                       `json:"avoidBuggyIPs"`
 		ServiceAllocation *v1beta1.ServiceAllocation `json:"serviceAllocation"`
 	}
-	selection struct {
+	bgpAdvertisementSpec struct {
 		IPAddressPools         []string               `json:"ipAddressPools"`
 		IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors"`
 		ServiceSelectors       []metav1.LabelSelector `json:"serviceSelectors"`
 		NodeSelectors          []metav1.LabelSelector `json:"nodeSelectors"`
-	}
-	l2AdvertisementSpec struct {
-		selection
-		PreferredNodeSelectors []v1beta1.PreferredNodeSelector `json:"preferredNodeSelectors"`
-		Interfaces             []string                        `json:"interfaces"`
-	}
-	bgpAdvertisementSpec struct {
-		selection
-		Peers               []string `json:"peers"`
-		AggregationLength   *int32   `json:"aggregationLength"`
-		AggregationLengthV6 *int32   `json:"aggregationLengthV6"`
-		LocalPref           *int64   `json:"localPref"`
-		Communities         []string `json:"communities"`
+		Peers                  []string               `json:"peers"`
+		AggregationLength      *int32                 `json:"aggregationLength"`
+		AggregationLengthV6    *int32                 `json:"aggregationLengthV6"`
+		LocalPref              *int64                 `json:"localPref"`
+		Communities            []string               `json:"communities"`
 	}
 	secretReference struct {
 		Name      string `json:"name"`
@@ -68,18 +60,6 @@ type (
 		VRF                    string                 `json:"vrf"`
 		DisableMP              bool                   `json:"disableMP"`
 		DualStackAddressFamily bool                   `json:"dualStackAddressFamily"`
-	}
-	bfdProfileSpec struct {
-		ReceiveInterval  *int32 `json:"receiveInterval"`
-		TransmitInterval *int32 `json:"transmitInterval"`
-		DetectMultiplier *int32 `json:"detectMultiplier"`
-		EchoInterval     *int32 `json:"echoInterval"`
-		EchoMode         bool   `json:"echoMode"`
-		PassiveMode      bool   `json:"passiveMode"`
-		MinimumTTL       *int32 `json:"minimumTtl"`
-	}
-	communitySpec struct {
-		Communities []v1beta1.CommunityAlias `json:"communities"`
 	}
 )
 
