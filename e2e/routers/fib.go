@@ -94,6 +94,14 @@ func (f *FIB) Since(at time.Time) []Change {
 	return slices.Clone(f.changes[i:])
 }
 
+// Rehashed reports whether routes changed in the middle of a short exchange: the kernel shares all connections out anew then, and one that
+// is open may come to a node that does not know it. Whatever took a second had a packet lost and sent again, which is not that.
+func (f *FIB) Rehashed(from, to time.Time) bool {
+	const heardLater = 50 * time.Millisecond
+	changes := f.Since(from)
+	return to.Sub(from) < time.Second && len(changes) > 0 && changes[0].At.Before(to.Add(heardLater))
+}
+
 // Over counts the routes that lead over a next hop now.
 func (f *FIB) Over(hop netip.Addr) (n int) {
 	f.mu.Lock()

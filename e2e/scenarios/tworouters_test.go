@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,17 +140,9 @@ func fetch(client *http.Client, a netip.Addr) error {
 	return err
 }
 
-// rehashed reports whether a router's routes changed while a request was under way: the kernel shares all connections out anew then, and one
-// that is open may come to a node that does not know it.
+// rehashed reports whether a router shared out anew what was open while a request was under way.
 func (f failure) rehashed(fibs []*routers.FIB) bool {
-	for _, r := range fibs {
-		for _, c := range r.Since(f.from) {
-			if c.At.Before(f.to.Add(50 * time.Millisecond)) { // it is heard of a little later
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(fibs, func(r *routers.FIB) bool { return r.Rehashed(f.from, f.to) })
 }
 
 // TestTwoRoutersShareTheTraffic of real Pods, and a node that is drained and comes back costs no request but those that are open in the very

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/bellwether-lb/bellwether/e2e/lab"
 	"github.com/bellwether-lb/bellwether/e2e/labtest"
@@ -40,16 +41,15 @@ func run(ctx context.Context, args []string) (err error) {
 	only := f.String("only", "all", "what to measure: allocation, segment (layer 2 on five nodes), routing (BGP), layer2 (layer 2 on a whole Kubernetes), or all")
 	f.IntVar(&o.runs, "runs", 20, "repetitions of each measurement of layer 2 and BGP")
 	f.BoolVar(&o.short, "short", false, "measure with few Services and repetitions, to see that it works")
-	list := f.String("parts", partNames(), "what of segment to measure")
+	list := f.String("parts", "", "what of segment, or of routing, to measure, where it is not all: "+partNames(segmentParts())+"; "+partNames(routingParts()))
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	if !slices.Contains([]string{"layer2", "segment", "routing", "allocation", "all"}, *only) {
 		return fmt.Errorf("-only is allocation, segment, routing, layer2 or all, not %q", *only)
 	}
-	o.parts = strings.Split(*list, ",")
-	if unknown := slices.DeleteFunc(slices.Clone(o.parts), func(p string) bool { return slices.Contains(strings.Split(partNames(), ","), p) }); len(unknown) > 0 {
-		return fmt.Errorf("-parts are some of %s, not %q", partNames(), unknown)
+	if *list != "" {
+		o.parts = strings.Split(*list, ",")
 	}
 	if o.runs < 1 {
 		return fmt.Errorf("-runs is %d: set it to 1 or more", o.runs)
@@ -88,7 +88,42 @@ func run(ctx context.Context, args []string) (err error) {
 type options struct {
 	runs  int
 	short bool
-	parts []string // of segment
+	parts []string // what of segment or routing is measured; empty: all
+}
+
+// part is one thing of S that can be measured by itself.
+type part[S any] struct {
+	name string
+	do   func(S, context.Context) error
+}
+
+func partNames[S any](all []part[S]) string {
+	var names []string
+	for _, p := range all {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// measureParts measures those that the options name, in the order of all.
+func measureParts[S any](ctx context.Context, of S, all []part[S], o options) error {
+	known := strings.Split(partNames(all), ",")
+	for _, name := range o.parts {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("-parts are some of %s here, not %q", partNames(all), name)
+		}
+	}
+	begun := time.Now()
+	for _, p := range all {
+		if len(o.parts) > 0 && !slices.Contains(o.parts, p.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(begun).Seconds(), p.name)
+		if err := p.do(of, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return nil
 }
 
 // onLab has Bellwether in a lab while something is measured.

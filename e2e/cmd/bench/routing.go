@@ -23,6 +23,9 @@ type routing struct {
 	*allocation
 	runs int
 	busy time.Duration // how long the machine is kept busy
+
+	present int // how many Services there are
+
 	bird *routers.BIRD
 	fib  *routers.FIB
 	bare io.Writer
@@ -38,6 +41,42 @@ const (
 	bareASN     = 64513
 	bareRoute   = "203.0.113.1/32"
 )
+
+func routingParts() []part[*routing] {
+	return []part[*routing]{
+		{"one", func(r *routing, ctx context.Context) error { return r.one(ctx, "nothing else present") }},
+		{"power", (*routing).power},
+		{"traffic", (*routing).traffic},
+		{"busy", (*routing).busyBFD},
+		{"many", (*routing).withMany},
+		{"most", (*routing).withMost},
+	}
+}
+
+// withMany measures with the first thousands of Services.
+func (r *routing) withMany(ctx context.Context) error {
+	if err := r.more(ctx, r.many); err != nil {
+		return err
+	}
+	if _, err := r.settled(ctx); err != nil {
+		return err
+	}
+	if err := r.one(ctx, fmt.Sprintf("%d present", r.many)); err != nil {
+		return err
+	}
+	return r.startWith(ctx, r.many, 500)
+}
+
+// withMost measures with as many Services as there are ever.
+func (r *routing) withMost(ctx context.Context) error {
+	if err := r.more(ctx, r.most); err != nil {
+		return err
+	}
+	if err := r.startWith(ctx, r.most, 2000); err != nil {
+		return err
+	}
+	return r.fourPeers(ctx)
+}
 
 func measureRouting(ctx context.Context, p *product.Product, out io.Writer, o options) error {
 	client, err := p.Lab.Client()
@@ -59,28 +98,7 @@ func measureRouting(ctx context.Context, p *product.Product, out io.Writer, o op
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	begun := time.Now()
-	for _, one := range []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"one route", func(ctx context.Context) error { return r.one(ctx, "nothing else present") }},
-		{"a node's power", r.power},
-		{"traffic while a node is drained, and while its speaker is restarted", r.traffic},
-		{"busy cores", r.busyBFD},
-		{"many Services", func(ctx context.Context) error { return r.more(ctx, 1, r.many) }},
-		{"one route, many present", func(ctx context.Context) error { return r.one(ctx, fmt.Sprintf("%d present", r.many)) }},
-		{"a start with many", func(ctx context.Context) error { return r.startWith(ctx, r.many, 500) }},
-		{"most Services", func(ctx context.Context) error { return r.more(ctx, r.many, r.most) }},
-		{"a start with most", func(ctx context.Context) error { return r.startWith(ctx, r.most, 2000) }},
-		{"four peers", r.fourPeers},
-	} {
-		fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(begun).Seconds(), one.what)
-		if err = one.do(ctx); err != nil {
-			err = fmt.Errorf("%s: %w", one.what, err)
-			break
-		}
-	}
+	err = measureParts(ctx, r, routingParts(), o)
 	printTable(out, r.table)
 	return err
 }
@@ -224,7 +242,7 @@ func (r *routing) power(ctx context.Context) error {
 	gone := figure{what: "node loses power, BFD 50 ms x 3 -> its route is gone from the router's kernel", unit: "ms", worst: 300}
 	node := r.Lab.Nodes()[1]
 	hop := node.Addrs[0]
-	if err := r.create(ctx, 0, false); err != nil {
+	if err := r.more(ctx, 1); err != nil {
 		return err
 	}
 	for range r.runs {
@@ -275,7 +293,7 @@ spec: {type: LoadBalancer, selector: {app: bench}, ports: [{port: 80, targetPort
 			return false
 		}
 		_ = resp.Body.Close()
-		return r.fib.Over(r.Lab.Nodes()[1].Addrs[0]) == 2
+		return r.fib.Over(r.Lab.Nodes()[1].Addrs[0]) == r.present+1
 	}); err != nil {
 		return err
 	}
@@ -299,7 +317,7 @@ spec: {type: LoadBalancer, selector: {app: bench}, ports: [{port: 80, targetPort
 			if _, err := r.Kubectl(ctx, "annotate", "node", node.Name, "bellwether.dev/drain-"); err != nil {
 				return err
 			}
-			return r.until(ctx, "the node to be back", func() bool { return r.fib.Over(node.Addrs[0]) == 2 })
+			return r.until(ctx, "the node to be back", func() bool { return r.fib.Over(node.Addrs[0]) == r.present+1 })
 		}},
 		{"a speaker killed and started again (graceful restart)", func() error {
 			if err := speaker.Kill(); err != nil {
@@ -327,14 +345,20 @@ spec: {type: LoadBalancer, selector: {app: bench}, ports: [{port: 80, targetPort
 		if err != nil {
 			return err
 		}
-		lost := 0
+		lost, rehashed := 0, 0
 		outcomes := asked.Outcomes()
 		for _, o := range outcomes {
-			if !o.OK() {
+			switch {
+			case o.OK():
+			case r.fib.Rehashed(o.Start, o.End):
+				rehashed++
+			default:
 				lost++
 			}
 		}
-		r.table = append(r.table, figure{what: fmt.Sprintf("%s: of %d requests through the router lost", c.what, len(outcomes)), none: true, values: []float64{float64(lost)}})
+		r.table = append(r.table,
+			figure{what: fmt.Sprintf("%s: of %d requests through the router lost", c.what, len(outcomes)), none: true, values: []float64{float64(lost)}},
+			figure{what: "   and broken by the router, which shares open connections out anew when its routes change", values: []float64{float64(rehashed)}})
 	}
 	_, err = r.Kubectl(ctx, "delete", "service", "web", "-n", namespace)
 	return err
@@ -348,11 +372,13 @@ func (r *routing) AddBackend(ctx context.Context, node string) (*lab.Backend, er
 	return r.Lab.AddBackend(ctx, lab.BackendSpec{Name: "web-" + node, Namespace: namespace, Node: node, Labels: map[string]string{"app": "bench"}})
 }
 
-// more creates Services, and waits until a node's routes to all are in the router's kernel.
-func (r *routing) more(ctx context.Context, from, to int) error {
+// more creates Services until there are as many, and waits until a node's routes to all are in the router's kernel.
+func (r *routing) more(ctx context.Context, to int) error {
+	from := r.present
 	if err := parallel(ctx, to-from, func(ctx context.Context, i int) error { return r.create(ctx, from+i, false) }); err != nil {
 		return err
 	}
+	r.present = to
 	hop := r.Lab.Nodes()[0].Addrs[0]
 	return r.until(ctx, "all routes", func() bool { return r.fib.Over(hop) >= to })
 }

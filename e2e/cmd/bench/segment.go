@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/bellwether-lb/bellwether/e2e/lab"
@@ -24,14 +21,8 @@ type segment struct {
 
 func segmentLab() lab.Options { return lab.Options{Name: "benchl2", Light: true, Nodes: 5} }
 
-// part is one thing that can be measured on the segment.
-type part struct {
-	name string
-	do   func(*segment, context.Context) error
-}
-
-func parts() []part {
-	return []part{
+func segmentParts() []part[*segment] {
+	return []part[*segment]{
 		{"fresh", (*segment).freshOnes},
 		{"latency", func(s *segment, ctx context.Context) error { return s.latency(ctx, 1) }},
 		{"idle", func(s *segment, ctx context.Context) error { return s.idle(ctx, 1, 30) }},
@@ -40,14 +31,6 @@ func parts() []part {
 		{"busy", (*segment).keepBusy},
 		{"many", (*segment).withMany},
 	}
-}
-
-func partNames() string {
-	var names []string
-	for _, p := range parts() {
-		names = append(names, p.name)
-	}
-	return strings.Join(names, ",")
 }
 
 func measureSegment(ctx context.Context, p *product.Product, out io.Writer, o options) error {
@@ -71,17 +54,7 @@ func measureSegment(ctx context.Context, p *product.Product, out io.Writer, o op
 	if err := s.pool(ctx, "L2"); err != nil {
 		return err
 	}
-	begun := time.Now()
-	for _, one := range parts() {
-		if !slices.Contains(o.parts, one.name) {
-			continue
-		}
-		fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(begun).Seconds(), one.name)
-		if err = one.do(s, ctx); err != nil {
-			err = fmt.Errorf("%s: %w", one.name, err)
-			break
-		}
-	}
+	err = measureParts(ctx, s, segmentParts(), o)
 	printTable(out, s.table)
 	return err
 }
