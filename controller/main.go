@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -97,9 +96,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // a pass leaves much garbage beside little that stays: memory is dearer here than time
-	}
+	obs.KeepHeapSmall()
 	log.Info("starting", "version", obs.Version(), "loadBalancerClass", o.class)
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -116,7 +113,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		client:    client,
 		namespace: o.namespace,
 		poke:      poke,
-		lease:     lease.New(client.Config, o.namespace, "bellwether-controller", o.identity, poke, log),
+		lease:     lease.New(client.Config, o.namespace, kube.LeaseName, o.identity, poke, log),
 		events:    kube.NewRecorder(client, "bellwether-controller", ""),
 		overlay:   kube.NewOverlay(),
 		retention: newRetention(),

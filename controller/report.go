@@ -20,9 +20,6 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
-// FinalizerInUse keeps a pool until the last Service that has an address of it has gone.
-const FinalizerInUse = "bellwether.dev/in-use"
-
 // report is what the statuses of pools and advertisements shall say.
 type report struct {
 	pools  []v1beta1.IPAddressPool // with the wanted status and finalizers; metadata as last seen
@@ -132,12 +129,12 @@ func (s *syncer) retained(pool string) []v1beta1.Retained {
 }
 
 func withFinalizer(finalizers []string, wanted bool) []string {
-	has := slices.Contains(finalizers, FinalizerInUse)
+	has := slices.Contains(finalizers, v1beta1.FinalizerInUse)
 	switch {
 	case wanted && !has:
-		return append(slices.Clone(finalizers), FinalizerInUse)
+		return append(slices.Clone(finalizers), v1beta1.FinalizerInUse)
 	case !wanted && has:
-		return slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == FinalizerInUse })
+		return slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == v1beta1.FinalizerInUse })
 	}
 	return finalizers
 }

@@ -201,10 +201,10 @@ func TestAPoolInUseIsHeldByAFinalizer(t *testing.T) {
 		wanted bool
 		want   []string
 	}{
-		{nil, true, []string{FinalizerInUse}},
-		{[]string{"x"}, true, []string{"x", FinalizerInUse}},
-		{[]string{"x", FinalizerInUse}, true, []string{"x", FinalizerInUse}},
-		{[]string{"x", FinalizerInUse}, false, []string{"x"}},
+		{nil, true, []string{v1beta1.FinalizerInUse}},
+		{[]string{"x"}, true, []string{"x", v1beta1.FinalizerInUse}},
+		{[]string{"x", v1beta1.FinalizerInUse}, true, []string{"x", v1beta1.FinalizerInUse}},
+		{[]string{"x", v1beta1.FinalizerInUse}, false, []string{"x"}},
 		{[]string{"x"}, false, []string{"x"}},
 	} {
 		if got := withFinalizer(c.has, c.wanted); !slices.Equal(got, c.want) {

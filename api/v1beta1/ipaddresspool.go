@@ -208,6 +208,9 @@ type ServiceAllocation struct {
 	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
 }
 
+// FinalizerInUse keeps a pool until the last Service that has an address of it has gone.
+const FinalizerInUse = "bellwether.dev/in-use"
+
 // Usage counts the addresses of one family, clamped to 2^63-1.
 type Usage struct {
 	// Total addresses that the pool can give.

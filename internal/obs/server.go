@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,8 +23,8 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// Server answers /metrics, /healthz and /readyz on Addr, and dumps under /debug/ on DebugAddr, which should stay on
-// loopback: dumps name every Service and node.
+// Server answers /metrics, /healthz and /readyz on Addr, and dumps and Go's profiles under /debug/ on DebugAddr, which should stay
+// on loopback: dumps name every Service and node.
 type Server struct {
 	Addr      string
 	DebugAddr string // "" turns the dumps off
@@ -51,6 +52,9 @@ func (s *Server) Run(ctx context.Context) error {
 	for path, dump := range s.Dumps {
 		debug.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, _ *http.Request) { s.dump(w, dump()) })
 	}
+	debug.HandleFunc("GET /debug/pprof/", pprof.Index)
+	debug.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	debug.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	failed := make(chan error, 2)
 	stops := []func(){s.serve(ctx, s.Addr, public, failed)}
 	if s.DebugAddr != "" {

@@ -24,11 +24,12 @@ type BGPSession struct {
 	NextHop4 netip.Addr `json:"nextHop4"`
 	NextHop6 netip.Addr `json:"nextHop6"`
 	// Close is true for a session that is to end in order, once its routes have been drained.
-	Close  bool                   `json:"close,omitempty"`
-	Routes map[netip.Prefix]Route `json:"routes,omitempty"`
+	Close bool `json:"close,omitempty"`
+	// Routes are what its peer shall have; prefixes that have the same attributes share a Route.
+	Routes map[netip.Prefix]*Route `json:"routes,omitempty"`
 }
 
-// Route is what a peer gets of one prefix beside its next hop, which is this node.
+// Route is what a peer gets of a prefix beside its next hop, which is this node. It is never changed.
 type Route struct {
 	LocalPref   *uint32               `json:"localPref,omitempty"`
 	MED         *uint32               `json:"med,omitempty"`
@@ -37,6 +38,12 @@ type Route struct {
 	// Drain is true for a route that others have too and that is to go: the peer is told to prefer theirs (RFC 8326), and after a
 	// while it is withdrawn.
 	Drain bool `json:"drain,omitempty"`
+}
+
+// Equal reports whether a peer gets the same.
+func (r *Route) Equal(o *Route) bool {
+	same := func(a, b *uint32) bool { return a == b || a != nil && b != nil && *a == *b }
+	return r == o || same(r.LocalPref, o.LocalPref) && same(r.MED, o.MED) && r.Prepend == o.Prepend && r.Drain == o.Drain && slices.Equal(r.Communities, o.Communities)
 }
 
 // Routed is the decision about one address on BGP, as this node sees it.
@@ -51,13 +58,14 @@ type routing struct {
 	sessions []int              // of this node: positions in Config.Peers
 	bare     map[int]BGPSession // by peer, without routes
 	classes  map[string]*routeClass
-	found    map[int]map[netip.Prefix]*found // by peer
+	found    map[int]map[netip.Prefix]found // by peer
+	alone    map[int][]int
 	keyBuf   []byte
 }
 
 // found is what has been found of a route so far.
 type found struct {
-	advs  []int // that announce it
+	advs  []int // that announce it, sorted; shared among routes
 	drain bool  // by all of them
 }
 
@@ -72,7 +80,7 @@ func newRouting(f *field) *routing {
 	if len(c.Peers) == 0 {
 		return nil
 	}
-	r := &routing{poolAdvs: make([][]int, len(c.Pools)), bare: map[int]BGPSession{}, classes: map[string]*routeClass{}, found: map[int]map[netip.Prefix]*found{}}
+	r := &routing{poolAdvs: make([][]int, len(c.Pools)), bare: map[int]BGPSession{}, classes: map[string]*routeClass{}, alone: map[int][]int{}, found: map[int]map[netip.Prefix]found{}}
 	for i, pool := range c.Pools {
 		for at := range c.BGP {
 			if c.BGP[at].SelectsPool(pool) {
@@ -182,18 +190,27 @@ func (f *field) carries(peer int, a netip.Addr) bool {
 func (r *routing) add(peer int, prefix netip.Prefix, adv int, drain bool) {
 	routes := r.found[peer]
 	if routes == nil {
-		routes = map[netip.Prefix]*found{}
+		routes = map[netip.Prefix]found{}
 		r.found[peer] = routes
 	}
-	route := routes[prefix]
-	if route == nil {
-		routes[prefix] = &found{advs: []int{adv}, drain: drain}
+	route, known := routes[prefix]
+	if !known {
+		routes[prefix] = found{advs: r.only(adv), drain: drain}
 		return
 	}
 	route.drain = route.drain && drain
 	if at, is := slices.BinarySearch(route.advs, adv); !is {
-		route.advs = slices.Insert(route.advs, at, adv)
+		route.advs = slices.Insert(slices.Clone(route.advs), at, adv)
 	}
+	routes[prefix] = route
+}
+
+// only returns the list of one advertisement.
+func (r *routing) only(adv int) []int {
+	if r.alone[adv] == nil {
+		r.alone[adv] = []int{adv}
+	}
+	return r.alone[adv]
 }
 
 // standsFor says whether this node announces an address, and whether it is about to stop. It does unless others are better placed.
@@ -274,17 +291,15 @@ func (f *field) bgpPlan() BGPPlan {
 		return nil
 	}
 	plan := BGPPlan{}
-	attributes := map[string]Route{}
+	attributes := map[string]*Route{}
 	for _, p := range f.routing.sessions {
 		peer := f.view.Config.Peers[p]
 		s := f.routing.sessionOf(f, p)
-		s.Routes = make(map[netip.Prefix]Route, len(f.routing.found[p]))
+		s.Routes = make(map[netip.Prefix]*Route, len(f.routing.found[p]))
 		drained := true
 		for prefix, found := range f.routing.found[p] {
-			route := f.attributes(found.advs, attributes)
-			route.Drain = found.drain
+			s.Routes[prefix] = f.attributes(found, attributes)
 			drained = drained && found.drain
-			s.Routes[prefix] = route
 		}
 		s.Close = drained && (f.leaving() && peer.Session.RestartTime == 0 || f.nodes[f.self].Draining && len(s.Routes) > 0)
 		plan[peer.Name] = s
@@ -349,17 +364,20 @@ func routerID(addrs []netip.Addr, name string) netip.Addr {
 }
 
 // attributes unites what advertisements say of a route: all their communities, and of the rest what the eldest says that says anything.
-func (f *field) attributes(advs []int, known map[string]Route) Route {
+func (f *field) attributes(of found, known map[string]*Route) *Route {
 	key := f.routing.keyBuf[:0]
-	for _, a := range advs {
+	for _, a := range of.advs {
 		key = append(key, byte(a), byte(a>>8), byte(a>>16))
+	}
+	if of.drain {
+		key = append(key, 'd')
 	}
 	f.routing.keyBuf = key
 	if r, is := known[string(key)]; is {
 		return r
 	}
-	var r Route
-	for _, a := range advs {
+	r := &Route{Drain: of.drain}
+	for _, a := range of.advs {
 		adv := f.bgpAdvertisement(a)
 		if r.LocalPref == nil {
 			r.LocalPref = adv.LocalPref

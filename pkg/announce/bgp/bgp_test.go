@@ -190,7 +190,7 @@ func await(t *testing.T, what string, is func() bool) {
 }
 
 // to is a session with a router, with routes of one kind.
-func (r *router) to(myASN uint32, routes map[netip.Prefix]announce.Route) announce.BGPSession {
+func (r *router) to(myASN uint32, routes map[netip.Prefix]*announce.Route) announce.BGPSession {
 	return announce.BGPSession{
 		Session: config.BGPSession{MyASN: myASN, PeerASN: r.asn, Internal: myASN == r.asn, Address: r.addr, Port: r.port, Source: netip.MustParseAddr("127.0.0.1"),
 			RouterID: netip.MustParseAddr("192.0.2.1"), Hold: 9 * time.Second, Keepalive: 3 * time.Second, Connect: time.Second},
@@ -205,11 +205,11 @@ func TestEveryPeerGetsWhatIsMeantForIt(t *testing.T) {
 	outside.accept(t, "127.0.0.1", 64512)
 	inside.accept(t, "127.0.0.1", 64512)
 	b := run(t)
-	rich := announce.Route{LocalPref: new(uint32(300)), MED: new(uint32(50)), Prepend: 2,
+	rich := &announce.Route{LocalPref: new(uint32(300)), MED: new(uint32(50)), Prepend: 2,
 		Communities: []config.BGPCommunity{{Values: [3]uint32{64512, 100}}, {Large: true, Values: [3]uint32{64512, 1, 2}}}}
 	plan := announce.BGPPlan{
-		"outside": outside.to(64512, map[netip.Prefix]announce.Route{prefix("198.51.100.1/32"): rich, prefix("2001:db8:1::1/128"): {}}),
-		"inside":  inside.to(64512, map[netip.Prefix]announce.Route{prefix("198.51.100.1/32"): rich, prefix("198.51.100.64/26"): {}}),
+		"outside": outside.to(64512, map[netip.Prefix]*announce.Route{prefix("198.51.100.1/32"): rich, prefix("2001:db8:1::1/128"): {}}),
+		"inside":  inside.to(64512, map[netip.Prefix]*announce.Route{prefix("198.51.100.1/32"): rich, prefix("198.51.100.64/26"): {}}),
 	}
 	b.Set(plan)
 	is := func(r *router, want map[netip.Prefix]string) func() bool {
@@ -229,7 +229,7 @@ func TestEveryPeerGetsWhatIsMeantForIt(t *testing.T) {
 	})
 
 	changed := plan["outside"]
-	changed.Routes = map[netip.Prefix]announce.Route{prefix("198.51.100.1/32"): {}}
+	changed.Routes = map[netip.Prefix]*announce.Route{prefix("198.51.100.1/32"): {}}
 	b.Set(announce.BGPPlan{"outside": changed, "inside": plan["inside"]})
 	await(t, "the outside router has the one that is left, and nothing with it", is(outside, map[netip.Prefix]string{
 		prefix("198.51.100.1/32"): "path [64512] via 127.0.0.1"}))
@@ -245,7 +245,7 @@ func TestADrainedSessionIsClosedInOrder(t *testing.T) {
 	r.accept(t, "127.0.0.1", 64512)
 	b := run(t)
 	address := prefix("198.51.100.1/32")
-	session := r.to(64512, map[netip.Prefix]announce.Route{address: {}})
+	session := r.to(64512, map[netip.Prefix]*announce.Route{address: {}})
 	session.BFD = &config.BFDProfile{Transmit: 50 * time.Millisecond, Receive: 50 * time.Millisecond, Multiplier: 3}
 	b.Set(announce.BGPPlan{"r": session})
 	await(t, "the router has the route", func() bool { return len(r.rib(t)) == 1 })
@@ -253,7 +253,7 @@ func TestADrainedSessionIsClosedInOrder(t *testing.T) {
 	b.poke.Ring()
 	await(t, "BFD is Up", func() bool { s := b.Have()["r"].BFD; return s != nil && s.State == bfd.Up })
 
-	session.Routes, session.Close = map[netip.Prefix]announce.Route{address: {Drain: true}}, true
+	session.Routes, session.Close = map[netip.Prefix]*announce.Route{address: {Drain: true}}, true
 	plan := announce.BGPPlan{"r": session}
 	b.Set(plan)
 	await(t, "the router is asked to prefer others", func() bool { return strings.Contains(r.rib(t)[address], "65535:0") })
@@ -266,7 +266,7 @@ func TestADrainedSessionIsClosedInOrder(t *testing.T) {
 	b.bfd.say(bfd.Down) // as the router sees it
 	b.poke.Ring()
 
-	session.Routes, session.Close = map[netip.Prefix]announce.Route{address: {}}, false
+	session.Routes, session.Close = map[netip.Prefix]*announce.Route{address: {}}, false
 	b.Set(announce.BGPPlan{"r": session})
 	await(t, "BFD is told to come up again", func() bool { return !b.bfd.adminDown() })
 	await(t, "the session is opened again", func() bool { return len(r.rib(t)) == 1 && !strings.Contains(r.rib(t)[address], "65535:0") })
@@ -276,7 +276,7 @@ func TestBFDTakesTheSessionDownAndHoldsIt(t *testing.T) {
 	r := newRouter(t, "127.0.0.14", 65001)
 	r.accept(t, "127.0.0.1", 64512)
 	b := run(t)
-	session := r.to(64512, map[netip.Prefix]announce.Route{prefix("198.51.100.1/32"): {}})
+	session := r.to(64512, map[netip.Prefix]*announce.Route{prefix("198.51.100.1/32"): {}})
 	session.BFD = &config.BFDProfile{Transmit: 50 * time.Millisecond, Receive: 50 * time.Millisecond, Multiplier: 3}
 	b.Set(announce.BGPPlan{"r": session})
 	await(t, "a router that does not speak BFD has its routes", func() bool { return len(r.rib(t)) == 1 })
@@ -352,8 +352,8 @@ func TestEditsEndWhereAFreshStartDoes(t *testing.T) {
 	other.accept(t, "127.0.0.1", 64512)
 	b := run(t)
 	random := rand.New(rand.NewPCG(1, 2))
-	still := other.to(64512, map[netip.Prefix]announce.Route{prefix("203.0.113.1/32"): {}})
-	routes := map[netip.Prefix]announce.Route{}
+	still := other.to(64512, map[netip.Prefix]*announce.Route{prefix("203.0.113.1/32"): {}})
+	routes := map[netip.Prefix]*announce.Route{}
 	b.Set(announce.BGPPlan{"r": r.to(64512, maps.Clone(routes)), "other": still})
 	await(t, "both sessions are up", func() bool {
 		return b.Have()["r"].State == Established && b.Have()["other"].State == Established
@@ -363,7 +363,7 @@ func TestEditsEndWhereAFreshStartDoes(t *testing.T) {
 		if random.IntN(3) == 0 {
 			delete(routes, p)
 		} else {
-			routes[p] = announce.Route{MED: new(uint32(random.IntN(3))), Prepend: random.IntN(2)}
+			routes[p] = &announce.Route{MED: new(uint32(random.IntN(3))), Prepend: random.IntN(2)}
 		}
 		b.Set(announce.BGPPlan{"r": r.to(64512, maps.Clone(routes)), "other": still})
 		time.Sleep(time.Duration(random.IntN(2000)) * time.Microsecond)

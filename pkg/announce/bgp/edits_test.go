@@ -19,7 +19,7 @@ import (
 )
 
 // said is what a router outside has of a route that it was told.
-func said(r announce.Route, asn uint32) string {
+func said(r *announce.Route, asn uint32) string {
 	text := []string{"via 127.0.0.1", fmt.Sprint("path ", slices.Repeat([]uint32{asn}, r.Prepend+1))}
 	if r.MED != nil {
 		text = append(text, fmt.Sprint("med ", *r.MED))

@@ -63,10 +63,10 @@ func (g *rogue) session(routes ...string) announce.BGPSession {
 	s := announce.BGPSession{
 		Session: config.BGPSession{MyASN: ourASN, PeerASN: rogueASN, Address: g.addr, Port: routerPort, Source: netip.MustParseAddr("127.0.0.1"),
 			RouterID: netip.MustParseAddr("192.0.2.1"), Hold: 3 * time.Second, Keepalive: time.Second, Connect: time.Second},
-		DualStack: true, NextHop6: netip.MustParseAddr("2001:db8::1"), Routes: map[netip.Prefix]announce.Route{},
+		DualStack: true, NextHop6: netip.MustParseAddr("2001:db8::1"), Routes: map[netip.Prefix]*announce.Route{},
 	}
 	for _, r := range routes {
-		s.Routes[prefix(r)] = announce.Route{}
+		s.Routes[prefix(r)] = &announce.Route{}
 	}
 	return s
 }
@@ -195,7 +195,7 @@ func misbehaviours() []misbehaviour {
 func TestPeersThatMisbehaveEndInAClearState(t *testing.T) {
 	good := newRouter(t, "127.0.1.100", rogueASN)
 	good.accept(t, "127.0.0.1", ourASN)
-	b, plan, rogues := run(t), announce.BGPPlan{"good": good.to(ourASN, map[netip.Prefix]announce.Route{prefix("198.51.100.1/32"): {}})}, map[string]*rogue{}
+	b, plan, rogues := run(t), announce.BGPPlan{"good": good.to(ourASN, map[netip.Prefix]*announce.Route{prefix("198.51.100.1/32"): {}})}, map[string]*rogue{}
 	for i, c := range misbehaviours() {
 		rogues[c.name] = newRogue(t, netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}).String(), c.talk)
 		plan[c.name] = rogues[c.name].session("198.51.100.1/32")

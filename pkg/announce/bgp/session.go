@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"reflect"
 	"slices"
 	"time"
 
@@ -28,7 +27,8 @@ type session struct {
 	server  *peerServer // nil before it is needed
 	addedAt time.Time
 	added   *api.Peer                  // the peer as the server has it; nil while it has none
-	loaded  map[netip.Prefix]loaded    // the routes as the server has them
+	loaded  map[netip.Prefix]*loaded   // the routes as the server has them; what is equal is mostly shared
+	newest  *loaded                    // the last of them that was another
 	drains  map[netip.Prefix]time.Time // since when a route has been drained
 	emptied time.Time                  // since when a session that is to be closed has had no route
 
@@ -48,10 +48,14 @@ type session struct {
 
 // loaded is a route as a server has it.
 type loaded struct {
-	announce.Route
+	*announce.Route
 	hop      netip.Addr
 	own      uint32 // AS number
 	internal bool   // the peer has the same
+}
+
+func (l *loaded) is(o loaded) bool {
+	return l != nil && l.hop == o.hop && l.own == o.own && l.internal == o.internal && l.Equal(o.Route)
 }
 
 // retry is how often what failed on this node is tried again.
@@ -80,7 +84,7 @@ const drained = "Bellwether: this node is drained"
 
 func (a *Announcer) newSession(ctx context.Context, name string, now time.Time) *session {
 	return &session{a: a, ctx: ctx, name: name, log: a.cfg.Log.With("peer", name), state: "Idle", since: now,
-		loaded: map[netip.Prefix]loaded{}, drains: map[netip.Prefix]time.Time{}}
+		loaded: map[netip.Prefix]*loaded{}, drains: map[netip.Prefix]time.Time{}}
 }
 
 // take takes in what the server says.
@@ -318,6 +322,7 @@ func (s *session) end() {
 		}
 	}
 	clear(s.loaded)
+	s.newest = nil
 	s.a.servers.idle = append(s.a.servers.idle, s.server)
 	s.server = nil
 }
@@ -356,24 +361,29 @@ func (s *session) load(now time.Time) (again time.Duration) {
 }
 
 // draining is a route that the peer is to prefer others to, RFC 8326 section 4.
-func draining(r announce.Route) announce.Route {
+func draining(r *announce.Route) *announce.Route {
 	least := uint32(0)
-	r.LocalPref, r.Drain = &least, false
-	r.Communities = append(slices.Clone(r.Communities), config.GracefulShutdown())
-	slices.SortFunc(r.Communities, config.BGPCommunity.Compare)
-	r.Communities = slices.Compact(r.Communities)
-	return r
+	out := *r
+	out.LocalPref, out.Drain = &least, false
+	out.Communities = append(slices.Clone(r.Communities), config.GracefulShutdown())
+	slices.SortFunc(out.Communities, config.BGPCommunity.Compare)
+	out.Communities = slices.Compact(out.Communities)
+	return &out
 }
 
-func (s *session) announce(prefix netip.Prefix, route announce.Route) (again time.Duration) {
+func (s *session) announce(prefix netip.Prefix, route *announce.Route) (again time.Duration) {
 	want := loaded{Route: route, hop: s.want.NextHop4, own: s.want.Session.Own(), internal: s.want.Session.Internal}
 	if prefix.Addr().Is6() {
 		want.hop = s.want.NextHop6
 	}
-	if have, is := s.loaded[prefix]; is && reflect.DeepEqual(have, want) {
+	if s.loaded[prefix].is(want) {
 		return time.Hour
 	}
-	p, err := path(prefix, want)
+	if !s.newest.is(want) {
+		s.newest = &loaded{}
+		*s.newest = want
+	}
+	p, err := path(prefix, s.newest)
 	if err == nil {
 		_, err = s.server.AddPath(s.ctx, &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: p})
 	}
@@ -381,7 +391,7 @@ func (s *session) announce(prefix netip.Prefix, route announce.Route) (again tim
 		s.problem = fmt.Sprintf("%s is not announced: %v", prefix, err)
 		return retry
 	}
-	s.loaded[prefix] = want
+	s.loaded[prefix] = s.newest
 	return time.Hour
 }
 

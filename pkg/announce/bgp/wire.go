@@ -72,7 +72,7 @@ func neighbor(want announce.BGPSession, password string) *api.Peer {
 }
 
 // path is a route as gobgp has it.
-func path(prefix netip.Prefix, r loaded) (*api.Path, error) {
+func path(prefix netip.Prefix, r *loaded) (*api.Path, error) {
 	var p packer
 	nlri := p.pack(&api.IPAddressPrefix{Prefix: prefix.Addr().String(), PrefixLen: uint32(prefix.Bits())})
 	p.attribute(&api.OriginAttribute{Origin: 0}) // IGP, RFC 4271 section 5.1.1
