@@ -294,7 +294,11 @@ func (s *speaker) conditions() []metav1.Condition {
 	if text := s.setError.Load(); text != nil {
 		applied.Status, applied.Reason, applied.Message = metav1.ConditionFalse, "NotApplied", *text
 	}
-	return []metav1.Condition{ready, agree, applied}
+	all := []metav1.Condition{ready, agree, applied}
+	if proxy, is := s.proxy.condition(); is {
+		all = append(all, proxy)
+	}
+	return all
 }
 
 // stillAnswering returns the stations that answer for addresses which this speaker should take over, at most ten of them.
