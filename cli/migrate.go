@@ -17,9 +17,6 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/config/metallb"
 )
 
-// errRefused ends a command that has said already what is wrong.
-var errRefused = errors.New("not everything was taken over")
-
 func migrateCommand() *cobra.Command {
 	migrate := &cobra.Command{Use: "migrate", Short: "Bring a configuration here from elsewhere"}
 	var file, namespace string
@@ -78,7 +75,7 @@ func migrateMetalLB(in io.Reader, out, said io.Writer, namespace string) error {
 		}
 	}
 	if refused {
-		return errRefused
+		return errSaid
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ spec:
 		t.Run(c.name, func(t *testing.T) {
 			var out, said bytes.Buffer
 			err := migrateMetalLB(strings.NewReader(c.in), &out, &said, "bellwether-system")
-			if errors.Is(err, errRefused) != c.refused || err != nil && !c.refused {
+			if errors.Is(err, errSaid) != c.refused || err != nil && !c.refused {
 				t.Errorf("it ends with %v", err)
 			}
 			if diff := cmp.Diff(c.out, out.String()); diff != "" {
@@ -63,7 +63,7 @@ spec:
 			}
 		})
 	}
-	if err := migrateMetalLB(strings.NewReader("a: [\n"), &bytes.Buffer{}, &bytes.Buffer{}, ""); err == nil || errors.Is(err, errRefused) {
+	if err := migrateMetalLB(strings.NewReader("a: [\n"), &bytes.Buffer{}, &bytes.Buffer{}, ""); err == nil || errors.Is(err, errSaid) {
 		t.Errorf("of what is no YAML: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ type room struct {
 // both follow from the lists.
 func floorPlan() map[string]room {
 	below := []string{
-		"api/v1beta1", "pkg/cluster", "internal/reconcile", "pkg/config", "pkg/config/metallb", "pkg/allocator", "pkg/announce",
+		"api/v1beta1", "pkg/cluster", "internal/reconcile", "pkg/config", "pkg/config/metallb", "pkg/allocator", "pkg/announce", "pkg/explain",
 		"pkg/announce/l2", "pkg/announce/bgp", "pkg/announce/bfd", "pkg/announce/discovery",
 		"pkg/membership", "pkg/heartbeat", "pkg/links", "internal/kube", "internal/obs",
 	}
@@ -32,6 +32,8 @@ func floorPlan() map[string]room {
 		"pkg/allocator": {pure: true, ours: []string{"pkg/cluster", "pkg/config"}, others: []string{netipx, labels}},
 		"pkg/announce":  {pure: true, ours: []string{"pkg/cluster", "pkg/config"}, others: []string{netipx, labels}},
 
+		"pkg/explain": {pure: true, ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "pkg/allocator", "pkg/announce"}, others: []string{meta}},
+
 		"pkg/announce/l2": {ours: []string{"pkg/announce", "pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/mdlayher", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/announce/bgp": {ours: []string{"pkg/announce", "pkg/announce/bfd", "pkg/announce/discovery", "pkg/config", "pkg/cluster", "internal/reconcile"},
@@ -43,7 +45,7 @@ func floorPlan() map[string]room {
 			others: []string{"github.com/mdlayher/packet", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/links": {ours: []string{"pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
-		"internal/kube": {ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "internal/reconcile"},
+		"internal/kube": {ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "pkg/explain", "internal/reconcile"},
 			others: []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/apimachinery", "golang.org/x/sync/errgroup"}},
 		"internal/kube/lease": {ours: []string{"internal/reconcile"}, others: []string{"k8s.io/client-go", "k8s.io/apimachinery"}},
 		"internal/obs": {ours: []string{"internal/reconcile"},
@@ -51,7 +53,7 @@ func floorPlan() map[string]room {
 
 		"controller": {ours: append([]string{"internal/kube/lease"}, below...), others: wiring},
 		"speaker":    {ours: below, others: wiring},
-		"cli":        {ours: below, others: append([]string{"github.com/spf13/cobra", "sigs.k8s.io/yaml"}, wiring...)},
+		"cli":        {ours: below, others: append([]string{"github.com/spf13/cobra", "k8s.io/cli-runtime", "sigs.k8s.io/yaml", "sigs.k8s.io/json"}, wiring...)},
 
 		"internal/arch": {},
 	}

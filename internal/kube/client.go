@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,8 @@ type Client struct {
 	Nodes      *gentype.ClientWithList[*corev1.Node, *corev1.NodeList]
 	Secrets    func(namespace string) *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList]
 	Events     func(namespace string) *gentype.Client[*corev1.Event]
+	Pods       func(namespace string) *gentype.ClientWithList[*corev1.Pod, *corev1.PodList]
+	Leases     func(namespace string) *gentype.Client[*coordinationv1.Lease]
 	Slices     *gentype.ClientWithList[*discoveryv1.EndpointSlice, *discoveryv1.EndpointSliceList]
 
 	Pools    *gentype.ClientWithList[*v1beta1.IPAddressPool, *v1beta1.IPAddressPoolList]
@@ -61,7 +64,7 @@ func Connect(kubeconfig, userAgent string) (*Client, error) {
 // NewClient makes a Client from a REST configuration.
 func NewClient(cfg *rest.Config) (*Client, error) {
 	c := &Client{Config: cfg, Scheme: runtime.NewScheme()}
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, v1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme, v1beta1.AddToScheme} {
 		if err := add(c.Scheme); err != nil {
 			return nil, fmt.Errorf("registering types: %w", err)
 		}
@@ -93,15 +96,19 @@ func NewClient(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	coordination, err := connect(coordinationv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf)
+	if err != nil {
+		return nil, err
+	}
 	ours, err := connect(v1beta1.GroupVersion(), "/apis", runtime.ContentTypeJSON)
 	if err != nil {
 		return nil, err
 	}
-	c.bind(core, discovery, ours)
+	c.bind(core, discovery, coordination, ours)
 	return c, nil
 }
 
-func (c *Client) bind(core, discovery, ours rest.Interface) {
+func (c *Client) bind(core, discovery, coordination, ours rest.Interface) {
 	codec := runtime.NewParameterCodec(c.Scheme)
 	c.Services = func(namespace string) *gentype.ClientWithList[*corev1.Service, *corev1.ServiceList] {
 		return gentype.NewClientWithList("services", core, codec, namespace,
@@ -126,6 +133,16 @@ func (c *Client) bind(core, discovery, ours rest.Interface) {
 	c.Events = func(namespace string) *gentype.Client[*corev1.Event] {
 		return gentype.NewClient("events", core, codec, namespace,
 			func() *corev1.Event { return &corev1.Event{} }, gentype.PrefersProtobuf[*corev1.Event]())
+	}
+	c.Pods = func(namespace string) *gentype.ClientWithList[*corev1.Pod, *corev1.PodList] {
+		return gentype.NewClientWithList("pods", core, codec, namespace,
+			func() *corev1.Pod { return &corev1.Pod{} },
+			func() *corev1.PodList { return &corev1.PodList{} },
+			gentype.PrefersProtobuf[*corev1.Pod]())
+	}
+	c.Leases = func(namespace string) *gentype.Client[*coordinationv1.Lease] {
+		return gentype.NewClient("leases", coordination, codec, namespace,
+			func() *coordinationv1.Lease { return &coordinationv1.Lease{} }, gentype.PrefersProtobuf[*coordinationv1.Lease]())
 	}
 	c.Slices = gentype.NewClientWithList("endpointslices", discovery, codec, "",
 		func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
