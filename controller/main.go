@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
-	obs.KeepHeapSmall()
+	obs.KeepHeapSmall(ctx)
 	log.Info("starting", "version", obs.Version(), "loadBalancerClass", o.class)
 
 	group, ctx := errgroup.WithContext(ctx)

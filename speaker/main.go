@@ -105,7 +105,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	log = log.With("node", o.node)
-	obs.KeepHeapSmall()
+	obs.KeepHeapSmall(ctx)
 	release := time.AfterFunc(trim, func() {
 		if err := obs.ReleasePages(); err != nil {
 			log.Debug("memory of the start is not given back", "error", err)

@@ -2,21 +2,56 @@ package obs
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
-// KeepHeapSmall has the garbage collector run twice as often as it would, unless GOGC says otherwise: a pass leaves much garbage beside
-// little that stays, and memory is dearer here than time.
-func KeepHeapSmall() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+// KeepHeapSmall has the garbage collector run twice as often as it would, unless GOGC says otherwise, and gives memory back that only a
+// burst took, until ctx ends: a pass leaves much garbage beside little that stays, and an idle process would keep the room of its busiest
+// moment, as nothing makes it collect. Memory is dearer here than time.
+func KeepHeapSmall(ctx context.Context) {
+	if os.Getenv("GOGC") != "" {
+		return
 	}
+	debug.SetGCPercent(50)
+	go func() {
+		tick := time.NewTicker(trimEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if live, more := heap(); more > max(trimLeast, live/2) {
+				debug.FreeOSMemory()
+			}
+		}
+	}()
+}
+
+// The heap is looked at so often, and is not given back for less.
+const (
+	trimEvery = 10 * time.Second
+	trimLeast = 6 << 20
+)
+
+// heap is what of the heap was in use when it was last collected, and what is held beside it, in bytes.
+func heap() (live, more uint64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(samples)
+	live = samples[0].Value.Uint64()
+	held := samples[1].Value.Uint64() + samples[2].Value.Uint64() + samples[3].Value.Uint64()
+	return live, held - min(held, live)
 }
 
 // ReleasePages gives back the memory that the program's own code and constants take, for the kernel to bring what is used again back

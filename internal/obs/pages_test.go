@@ -3,6 +3,8 @@ package obs
 import (
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -30,5 +32,23 @@ func TestPagesOfTheStartAreGivenBack(t *testing.T) {
 	}
 	if after := fileBacked(t); after > before*9/10 {
 		t.Errorf("%d KiB of files before, %d after", before, after)
+	}
+}
+
+func TestABurstIsGivenBack(t *testing.T) {
+	burst := make([][]byte, 64)
+	for i := range burst {
+		burst[i] = make([]byte, 1<<20)
+	}
+	runtime.GC()
+	runtime.KeepAlive(burst)
+	live, _ := heap()
+	if live < 64<<20 {
+		t.Fatalf("%d bytes live with 64 MiB in use", live)
+	}
+	burst = nil
+	debug.FreeOSMemory()
+	if now, more := heap(); now > live-(60<<20) || more > 32<<20 {
+		t.Errorf("%d bytes live and %d beside it after 64 MiB were given back, of %d", now, more, live)
 	}
 }
