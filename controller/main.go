@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/bellwether-lb/bellwether/internal/kube/lease"
 	"github.com/bellwether-lb/bellwether/internal/obs"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
 func main() {
@@ -142,6 +144,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 	if s.nodes, err = kube.NewSource(client.Nodes, &corev1.Node{}, kube.Node, poke); err != nil {
 		return nil, err
 	}
+	s.nodes.Unless(func(was, now cluster.Node) bool { return reflect.DeepEqual(was, now) })
 	if s.objects, err = kube.NewConfigSource(client, poke); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -139,16 +138,17 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	plan.L2.Others, plan.L2.AllKnown = s.seizure.others(view)
 	plan.L2.Again = s.seizure.returned(view)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
-	s.explain(view, plan)
-	s.seen.Store(&view)
-	s.changed.Ring()
-	old := s.planned.Swap(&plan)
-	if old == nil || s.leaving.Load() || !reflect.DeepEqual(old.L2, plan.L2) || s.setError.Load() != nil {
+	old := s.planned.Load()
+	if old == nil || s.leaving.Load() || !old.L2.Equal(plan.L2) || s.setError.Load() != nil {
 		s.plans.Put(plan.L2)
 	}
-	if old == nil || !reflect.DeepEqual(old.BGP, plan.BGP) {
+	if old == nil || !old.BGP.Equal(plan.BGP) {
 		s.bgp.Set(plan.BGP)
 	}
+	s.explain(view, plan)
+	s.seen.Store(&view)
+	s.planned.Store(&plan)
+	s.changed.Ring()
 	return again, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -92,9 +93,17 @@ func (s *speaker) watch(client *kube.Client, o options) error {
 	if s.services, err = kube.NewSource(services, &corev1.Service{}, kube.ServiceConverter(o.class), s.poke); err != nil {
 		return err
 	}
+	// Nobody announces a Service without an address, and most of what is written to one says only that it is announced.
+	s.services.Only(func(v kube.Service) bool {
+		return v.Wanted && (len(v.Held) > 0 || v.TrafficPolicy == cluster.TrafficLocal)
+	})
+	s.services.Unless(func(was, now kube.Service) bool {
+		return was.Wanted == now.Wanted && reflect.DeepEqual(was.Service, now.Service)
+	})
 	if s.nodes, err = kube.NewSource(client.Nodes, &corev1.Node{}, kube.Node, s.poke); err != nil {
 		return err
 	}
+	s.nodes.Unless(func(was, now cluster.Node) bool { return reflect.DeepEqual(was, now) })
 	if s.slices, err = kube.NewSource(client.Slices, &discoveryv1.EndpointSlice{}, kube.Slice, s.poke); err != nil {
 		return err
 	}

@@ -28,7 +28,8 @@ type Record[T any] struct {
 // Source is an informer that converts every object when it arrives, keeps only the conversion, and pokes.
 type Source[T any] struct {
 	informer cache.SharedIndexInformer
-	matters  func(T) bool // nil: all do
+	matters  func(T) bool          // nil: all do
+	same     func(was, now T) bool // nil: no two versions are
 	asked    atomic.Pointer[time.Time]
 }
 
@@ -75,7 +76,7 @@ func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, c
 	}
 	s.informer = informer
 	ring := func(versions ...any) {
-		if !slices.ContainsFunc(versions, s.rings) {
+		if !slices.ContainsFunc(versions, s.rings) || len(versions) == 2 && s.unchanged(versions[0], versions[1]) {
 			return
 		}
 		for _, p := range pokes {
@@ -108,6 +109,15 @@ func (s *Source[T]) Asked() time.Time {
 
 // Only lets changes ring the pokes only where the object matters before or after them. It is called before Run.
 func (s *Source[T]) Only(matters func(T) bool) { s.matters = matters }
+
+// Unless lets an update ring the pokes only where it is not to the same. It is called before Run.
+func (s *Source[T]) Unless(same func(was, now T) bool) { s.same = same }
+
+func (s *Source[T]) unchanged(was, now any) bool {
+	before, is := was.(*Record[T])
+	after, isToo := now.(*Record[T])
+	return s.same != nil && is && isToo && before.UID == after.UID && s.same(before.Value, after.Value)
+}
 
 // rings reports whether a change from or to a version of an object is worth a poke. What is not a record is the last that was
 // seen of an object whose deletion was missed.

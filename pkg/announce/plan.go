@@ -1,7 +1,10 @@
 package announce
 
 import (
+	"maps"
 	"net/netip"
+	"reflect"
+	"slices"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
@@ -44,4 +47,24 @@ type L2 struct {
 	First bool `json:"first,omitempty"`
 	// Detect says what to do about a station of no speaker's that has the address too.
 	Detect cluster.Detection `json:"detect,omitempty"`
+}
+
+// Equal reports whether two plans say the same.
+func (p L2Plan) Equal(o L2Plan) bool {
+	addrs, others := p.Addrs, o.Addrs
+	p.Addrs, o.Addrs = nil, nil
+	return maps.EqualFunc(addrs, others, L2.equal) && reflect.DeepEqual(p, o)
+}
+
+func (l L2) equal(o L2) bool {
+	return l.Yield == o.Yield && l.Ask == o.Ask && l.First == o.First && l.Detect == o.Detect && slices.Equal(l.Links, o.Links)
+}
+
+// Equal reports whether two plans say the same.
+func (p BGPPlan) Equal(o BGPPlan) bool {
+	return (p == nil) == (o == nil) && maps.EqualFunc(p, o, func(a, b BGPSession) bool {
+		routes, others := a.Routes, b.Routes
+		a.Routes, b.Routes = nil, nil
+		return maps.EqualFunc(routes, others, (*Route).Equal) && reflect.DeepEqual(a, b)
+	})
 }
