@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 
+	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/explain"
 )
@@ -21,17 +26,26 @@ func explainCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}
 	s := newSession(cmd).prints(cmd)
+	var ask bool
+	cmd.Flags().BoolVar(&ask, "ask", true, "have a speaker of another node ask the segment who answers, where that may be done (it takes portforward of Pods)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		key, err := s.service(args[0])
 		if err != nil {
 			return err
 		}
 		s.read.Also = key
-		w, err := s.world(cmd)
+		client, err := s.connect(cmd)
+		if err != nil {
+			return err
+		}
+		w, err := client.ReadWorld(cmd.Context(), s.read)
 		if err != nil {
 			return err
 		}
 		e := w.Explain(key)
+		if ask {
+			s.ask(cmd.Context(), client, w, &e)
+		}
 		if err := s.print(e, func(w io.Writer) { explanation(w, e) }); err != nil {
 			return err
 		}
@@ -41,6 +55,40 @@ func explainCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// ask has speakers of other nodes than the owners ask for the addresses.
+func (s *session) ask(ctx context.Context, client *kube.Client, w *explain.World, e *explain.Explanation) {
+	for _, address := range e.Addresses {
+		owners := e.Owners(address)
+		if len(owners) == 0 {
+			continue
+		}
+		asked, err := s.askFrom(ctx, client, w.Neighbours(address), owners, address)
+		if err != nil {
+			fmt.Fprintf(s.said, "The segment was not asked for %s: %v\n", address, err)
+			continue
+		}
+		for _, one := range asked {
+			w.Heard(e, one)
+		}
+	}
+}
+
+// askFrom asks from the first of some nodes that is not an owner.
+func (s *session) askFrom(ctx context.Context, client *kube.Client, nodes, owners []string, address string) (asked []explain.Asked, err error) {
+	err = errors.New("no other node is on it")
+	for _, node := range nodes {
+		if slices.Contains(owners, node) {
+			continue
+		}
+		var pod *corev1.Pod
+		if pod, err = client.SpeakerPod(ctx, s.read.Namespace, node); err != nil {
+			continue
+		}
+		return asked, client.AskSpeaker(ctx, pod, "/debug/who-has?address="+address, &asked)
+	}
+	return nil, err
 }
 
 func explanation(w io.Writer, e explain.Explanation) {

@@ -167,6 +167,8 @@ func place[T any, P object[T]](all *[]T, raw []byte) error {
 	old := P(&(*all)[at])
 	is.SetCreationTimestamp(old.GetCreationTimestamp())
 	is.SetUID(old.GetUID())
+	is.SetDeletionTimestamp(old.GetDeletionTimestamp()) // what is on its way out stays so
+	is.SetFinalizers(old.GetFinalizers())
 	(*all)[at] = one
 	return nil
 }

@@ -213,7 +213,9 @@ func (s *speaker) view() (v announce.View, again time.Duration) {
 	for _, r := range s.slices.Records() {
 		serving[r.Value.Service] = append(serving[r.Value.Service], r.Value.Serving...)
 	}
-	for _, r := range s.services.Records() {
+	services := s.services.Records()
+	v.Services = make([]cluster.Service, 0, len(services))
+	for _, r := range services {
 		if !r.Value.Wanted || len(r.Value.Held) == 0 {
 			continue
 		}

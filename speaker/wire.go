@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"reflect"
 	"time"
 
@@ -79,7 +80,8 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 	}
 	s.metrics = newMetrics(registry, s)
 	s.server = &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
-		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan, "have": func() any { return s.l2.Have() }}}
+		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan, "have": func() any { return s.l2.Have() }},
+		Asks:  map[string]func(url.Values) (any, error){"who-has": s.whoHas}}
 	if err := s.watch(client, o); err != nil {
 		return nil, err
 	}
@@ -111,8 +113,11 @@ func (s *speaker) watch(client *kube.Client, o options) error {
 	if s.passwords, err = kube.NewSource(secrets, &corev1.Secret{}, kube.Password, s.routers); err != nil {
 		return err
 	}
-	s.objects, err = kube.NewConfigSource(client, s.poke)
-	return err
+	if s.objects, err = kube.NewConfigSource(client, s.poke); err != nil {
+		return err
+	}
+	s.objects.IgnoreStatus()
+	return nil
 }
 
 // run works until ctx ends, then hands over what this node owns, leaves, and stops answering last of all.

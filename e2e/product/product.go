@@ -2,7 +2,9 @@ package product
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,6 +28,8 @@ const RenumberWindow = 5 * time.Second
 type Product struct {
 	Lab  *lab.Lab
 	Repo string // the project's folder
+
+	built bool
 }
 
 // New finds the project around the running program's source.
@@ -49,6 +53,25 @@ func (p *Product) Kubectl(ctx context.Context, args ...string) (string, error) {
 // Apply applies manifests.
 func (p *Product) Apply(ctx context.Context, manifests string) (string, error) {
 	return p.kubectl(ctx, manifests, "apply", "-f", "-")
+}
+
+// CLI runs the command line tool as administrator, inside the lab, and returns what it printed and what it ended
+// with; what it complained of where it printed nothing.
+func (p *Product) CLI(ctx context.Context, stdin string, args ...string) (out string, code int, err error) {
+	bin, err := p.build(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	cmd := p.Lab.CommandContext(ctx, lab.Control, append(append([]string{filepath.Join(bin, "cli")}, args...), "--kubeconfig", p.Lab.Kubeconfig())...)
+	var said, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &said, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); errors.As(err, &exit) {
+		return cmp.Or(said.String(), errs.String()), exit.ExitCode(), nil
+	} else if err != nil {
+		return said.String(), 0, fmt.Errorf("bellwether %s: %w", strings.Join(args, " "), err)
+	}
+	return said.String(), 0, nil
 }
 
 func (p *Product) kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
@@ -152,18 +175,22 @@ func (p *Product) installLight(ctx context.Context) error {
 	return p.waitSpeakers(ctx)
 }
 
-// build compiles the two programs into the lab's folder.
+// build compiles the three programs into the lab's folder, once.
 func (p *Product) build(ctx context.Context) (string, error) {
 	bin := filepath.Join(p.Lab.Dir(), "bin")
+	if p.built {
+		return bin, nil
+	}
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin+"/", "./controller", "./speaker")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin+"/", "./controller", "./speaker", "./cli")
 	cmd.Dir = p.Repo
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the controller and the speaker: %w: %s", err, out)
+		return "", fmt.Errorf("build the programs: %w: %s", err, out)
 	}
+	p.built = true
 	return bin, nil
 }
 

@@ -3,9 +3,11 @@ package kube
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
@@ -33,6 +35,25 @@ func NewConfigSource(c *Client, poke reconcile.Poke) (*ConfigSource, error) {
 	s.BFDProfiles, errs[4] = NewSource(c.Profiles, &v1beta1.BFDProfile{}, Bare[v1beta1.BFDProfile], poke)
 	s.Communities, errs[5] = NewSource(c.Communities, &v1beta1.Community{}, Bare[v1beta1.Community], poke)
 	return &s, errors.Join(errs[:]...)
+}
+
+// IgnoreStatus lets no change of a status alone ring the poke. It is called before Run.
+func (s *ConfigSource) IgnoreStatus() {
+	s.Pools.Unless(sameSpec)
+	s.L2Advertisements.Unless(sameSpec)
+	s.BGPPeers.Unless(sameSpec)
+	s.BGPAdvertisements.Unless(sameSpec)
+	s.BFDProfiles.Unless(sameSpec)
+	s.Communities.Unless(sameSpec)
+}
+
+// sameSpec reports whether all is the same in two versions of an object that is read beside its status.
+func sameSpec[T any, P interface {
+	*T
+	metav1.Object
+}](was, now T) bool {
+	a, b := P(&was), P(&now)
+	return a.GetGeneration() == b.GetGeneration() && maps.Equal(a.GetLabels(), b.GetLabels()) && (a.GetDeletionTimestamp() == nil) == (b.GetDeletionTimestamp() == nil)
 }
 
 // Run follows them until ctx ends.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,7 +34,9 @@ type Server struct {
 	Ready func() error
 	// Dumps are values to show as JSON, by the path below /debug/.
 	Dumps map[string]func() any
-	Log   *slog.Logger
+	// Asks are questions that are answered as JSON, by the path below /debug/; an error is the asker's.
+	Asks map[string]func(url.Values) (any, error)
+	Log  *slog.Logger
 }
 
 // Run answers until ctx ends.
@@ -51,6 +54,16 @@ func (s *Server) Run(ctx context.Context) error {
 	debug := http.NewServeMux()
 	for path, dump := range s.Dumps {
 		debug.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, _ *http.Request) { s.dump(w, dump()) })
+	}
+	for path, ask := range s.Asks {
+		debug.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, r *http.Request) {
+			answer, err := ask(r.URL.Query())
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			s.dump(w, answer)
+		})
 	}
 	debug.HandleFunc("GET /debug/pprof/", pprof.Index)
 	debug.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

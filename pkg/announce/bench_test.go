@@ -63,3 +63,34 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// routedView has 2,000 Services on 3 nodes, each announced to 4 routers.
+func routedView() View {
+	v := bigView(false)
+	v.Self, v.Nodes, v.Services = "node-1", v.Nodes[:3], v.Services[:2000]
+	objects := config.Objects{Pools: []v1beta1.IPAddressPool{{ObjectMeta: metav1.ObjectMeta{Name: "pool"},
+		Spec: v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"10.0.0.0/17"}, Advertise: []v1beta1.Protocol{v1beta1.ProtocolBGP}}}}}
+	for i := range 4 {
+		objects.BGPPeers = append(objects.BGPPeers, v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("peer-%d", i)},
+			Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: new(int64(65001)), PeerAddress: fmt.Sprintf("10.0.201.%d", i)}})
+	}
+	v.Config, _ = config.Parse(objects)
+	return v
+}
+
+func BenchmarkDecideRoutes(b *testing.B) {
+	v := routedView()
+	b.ReportAllocs()
+	for b.Loop() {
+		Decide(v)
+	}
+}
+
+func BenchmarkPlansAreEqual(b *testing.B) {
+	layer2, other, routed, same := Decide(bigView(false)), Decide(bigView(false)), Decide(routedView()), Decide(routedView())
+	for b.Loop() {
+		if !layer2.L2.Equal(other.L2) || !routed.BGP.Equal(same.BGP) {
+			b.Fatal("plans of equal views differ")
+		}
+	}
+}

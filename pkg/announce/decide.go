@@ -16,12 +16,18 @@ func Decide(v View) Plan {
 		L2:  L2Plan{Links: v.Alive.Alive[v.Self].Links, Addrs: map[netip.Addr]L2{}},
 		Why: make(map[cluster.Key][]Verdict, len(v.Services)),
 	}
+	firsts := make([]Verdict, 0, len(v.Services)) // in one piece, as most Services have one address
 	for _, group := range f.groups() {
 		verdict := f.decide(group, &plan)
 		verdict.BGP = f.route(group)
 		for _, use := range group {
 			key := v.Services[use.service].Key
-			plan.Why[key] = append(plan.Why[key], verdict)
+			if said, more := plan.Why[key]; more {
+				plan.Why[key] = append(said, verdict)
+				continue
+			}
+			firsts = append(firsts, verdict)
+			plan.Why[key] = firsts[len(firsts)-1 : len(firsts) : len(firsts)]
 		}
 	}
 	plan.BGP = f.bgpPlan()

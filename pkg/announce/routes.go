@@ -58,21 +58,30 @@ type routing struct {
 	sessions []int              // of this node: positions in Config.Peers
 	bare     map[int]BGPSession // by peer, without routes
 	classes  map[string]*routeClass
-	found    map[int]map[netip.Prefix]found // by peer
-	alone    map[int][]int
+	routes   []map[netip.Prefix]*Route // by peer
+	made     map[string]*Route         // by what they are made of
+	madeOf   map[*Route]origin
+	alone    map[[2]int]*Route // by an advertisement that is all of it, and whether it is drained
 	keyBuf   []byte
 }
 
-// found is what has been found of a route so far.
-type found struct {
-	advs  []int // that announce it, sorted; shared among routes
+// origin is what a route is made of.
+type origin struct {
+	advs  []int // that announce it, sorted
 	drain bool  // by all of them
 }
 
 // routeClass is what all addresses have in common that the same advertisements announce.
 type routeClass struct {
-	ranks []int   // by node: position in misgivings, -1 for one that does not announce
-	peers [][]int // by advertisement of the class: this node's sessions that it announces to
+	ranks []int     // by node: position in misgivings, -1 for one that does not announce
+	peers [][]int   // by advertisement of the class: this node's sessions that it announces to
+	reach [2]*reach // of IPv4 and IPv6, where it is known
+}
+
+// reach is where the addresses of a class and a family are announced to.
+type reach struct {
+	peers  [][]int // those of the class that carry the family
+	routed *Routed
 }
 
 func newRouting(f *field) *routing {
@@ -80,7 +89,8 @@ func newRouting(f *field) *routing {
 	if len(c.Peers) == 0 {
 		return nil
 	}
-	r := &routing{poolAdvs: make([][]int, len(c.Pools)), bare: map[int]BGPSession{}, classes: map[string]*routeClass{}, alone: map[int][]int{}, found: map[int]map[netip.Prefix]found{}}
+	r := &routing{poolAdvs: make([][]int, len(c.Pools)), bare: map[int]BGPSession{}, classes: map[string]*routeClass{},
+		routes: make([]map[netip.Prefix]*Route, len(c.Peers)), made: map[string]*Route{}, madeOf: map[*Route]origin{}, alone: map[[2]int]*Route{}}
 	for i, pool := range c.Pools {
 		for at := range c.BGP {
 			if c.BGP[at].SelectsPool(pool) {
@@ -156,25 +166,41 @@ func (f *field) route(group []use) *Routed {
 	if slices.ContainsFunc(group, func(u use) bool { return f.view.Services[u.service].NotYetHere }) {
 		return &Routed{Reason: NoLocalEndpoint}
 	}
-	routed := &Routed{Reason: Announced}
+	to := f.reach(class, advs, addr)
 	for i, a := range advs {
-		adv := f.bgpAdvertisement(a)
-		for _, p := range class.peers[i] {
-			peer := &f.view.Config.Peers[p]
-			if !f.carries(p, addr) {
-				continue
-			}
-			f.routing.add(p, adv.Lengths.Prefix(addr), a, drain || f.leaving() && peer.Session.RestartTime == 0)
-			if !slices.Contains(routed.Peers, peer.Name) {
-				routed.Peers = append(routed.Peers, peer.Name)
+		prefix := f.bgpAdvertisement(a).Lengths.Prefix(addr)
+		for _, p := range to.peers[i] {
+			f.add(p, prefix, a, drain || f.leaving() && f.view.Config.Peers[p].Session.RestartTime == 0)
+		}
+	}
+	return to.routed
+}
+
+// reach returns where a class's addresses of the same family as one of them are announced to.
+func (f *field) reach(c *routeClass, advs []int, addr netip.Addr) *reach {
+	family := 0
+	if addr.Is6() {
+		family = 1
+	}
+	if c.reach[family] != nil {
+		return c.reach[family]
+	}
+	r := &reach{peers: make([][]int, len(advs)), routed: &Routed{Reason: Announced}}
+	for i := range advs {
+		for _, p := range c.peers[i] {
+			if f.carries(p, addr) {
+				r.peers[i] = append(r.peers[i], p)
+				r.routed.Peers = append(r.routed.Peers, f.view.Config.Peers[p].Name)
 			}
 		}
 	}
-	slices.Sort(routed.Peers)
-	if len(routed.Peers) == 0 {
-		routed.Reason = NoPeer
+	slices.Sort(r.routed.Peers)
+	r.routed.Peers = slices.Compact(r.routed.Peers)
+	if len(r.routed.Peers) == 0 {
+		r.routed.Reason = NoPeer
 	}
-	return routed
+	c.reach[family] = r
+	return r
 }
 
 func (f *field) leaving() bool { return f.standing[f.self] == SpeakerLeaving }
@@ -187,30 +213,38 @@ func (f *field) carries(peer int, a netip.Addr) bool {
 	return p.Carries(a.Is6()) && leads
 }
 
-func (r *routing) add(peer int, prefix netip.Prefix, adv int, drain bool) {
-	routes := r.found[peer]
+// add has an advertisement announce a prefix to a peer.
+func (f *field) add(peer int, prefix netip.Prefix, adv int, drain bool) {
+	routes := f.routing.routes[peer]
 	if routes == nil {
-		routes = map[netip.Prefix]found{}
-		r.found[peer] = routes
+		routes = make(map[netip.Prefix]*Route, len(f.view.Services))
+		f.routing.routes[peer] = routes
 	}
-	route, known := routes[prefix]
+	old, known := routes[prefix]
 	if !known {
-		routes[prefix] = found{advs: r.only(adv), drain: drain}
+		routes[prefix] = f.routeOf(adv, drain)
 		return
 	}
-	route.drain = route.drain && drain
-	if at, is := slices.BinarySearch(route.advs, adv); !is {
-		route.advs = slices.Insert(slices.Clone(route.advs), at, adv)
+	is := f.routing.madeOf[old]
+	is.drain = is.drain && drain
+	if at, has := slices.BinarySearch(is.advs, adv); !has {
+		is.advs = slices.Insert(slices.Clone(is.advs), at, adv)
 	}
-	routes[prefix] = route
+	routes[prefix] = f.attributes(is)
 }
 
-// only returns the list of one advertisement.
-func (r *routing) only(adv int) []int {
-	if r.alone[adv] == nil {
-		r.alone[adv] = []int{adv}
+// routeOf returns the route that one advertisement makes.
+func (f *field) routeOf(adv int, drain bool) *Route {
+	key := [2]int{adv, 0}
+	if drain {
+		key[1] = 1
 	}
-	return r.alone[adv]
+	r := f.routing.alone[key]
+	if r == nil {
+		r = f.attributes(origin{advs: []int{adv}, drain: drain})
+		f.routing.alone[key] = r
+	}
+	return r
 }
 
 // standsFor says whether this node announces an address, and whether it is about to stop. It does unless others are better placed.
@@ -291,20 +325,27 @@ func (f *field) bgpPlan() BGPPlan {
 		return nil
 	}
 	plan := BGPPlan{}
-	attributes := map[string]*Route{}
 	for _, p := range f.routing.sessions {
 		peer := f.view.Config.Peers[p]
 		s := f.routing.sessionOf(f, p)
-		s.Routes = make(map[netip.Prefix]*Route, len(f.routing.found[p]))
-		drained := true
-		for prefix, found := range f.routing.found[p] {
-			s.Routes[prefix] = f.attributes(found, attributes)
-			drained = drained && found.drain
+		s.Routes = f.routing.routes[p]
+		if s.Routes == nil {
+			s.Routes = map[netip.Prefix]*Route{}
 		}
-		s.Close = drained && (f.leaving() && peer.Session.RestartTime == 0 || f.nodes[f.self].Draining && len(s.Routes) > 0)
+		ends := f.leaving() && peer.Session.RestartTime == 0 || f.nodes[f.self].Draining && len(s.Routes) > 0
+		s.Close = ends && allDrained(s.Routes)
 		plan[peer.Name] = s
 	}
 	return plan
+}
+
+func allDrained(routes map[netip.Prefix]*Route) bool {
+	for _, r := range routes {
+		if !r.Drain {
+			return false
+		}
+	}
+	return true
 }
 
 // sessionOf is a session without its routes.
@@ -364,7 +405,7 @@ func routerID(addrs []netip.Addr, name string) netip.Addr {
 }
 
 // attributes unites what advertisements say of a route: all their communities, and of the rest what the eldest says that says anything.
-func (f *field) attributes(of found, known map[string]*Route) *Route {
+func (f *field) attributes(of origin) *Route {
 	key := f.routing.keyBuf[:0]
 	for _, a := range of.advs {
 		key = append(key, byte(a), byte(a>>8), byte(a>>16))
@@ -373,7 +414,7 @@ func (f *field) attributes(of found, known map[string]*Route) *Route {
 		key = append(key, 'd')
 	}
 	f.routing.keyBuf = key
-	if r, is := known[string(key)]; is {
+	if r, is := f.routing.made[string(key)]; is {
 		return r
 	}
 	r := &Route{Drain: of.drain}
@@ -392,6 +433,6 @@ func (f *field) attributes(of found, known map[string]*Route) *Route {
 	}
 	slices.SortFunc(r.Communities, config.BGPCommunity.Compare)
 	r.Communities = slices.Compact(r.Communities)
-	known[string(key)] = r
+	f.routing.made[string(key)], f.routing.madeOf[r] = r, of
 	return r
 }

@@ -99,13 +99,18 @@ func (w *World) explain(key cluster.Key, s *Service, d decided) Explanation {
 	out := Explanation{Service: key}
 	e := &explainer{w: w, s: s, d: d, out: &out}
 	e.walk()
+	out.judge()
+	return out
+}
+
+// judge finds the cause.
+func (e *Explanation) judge() {
 	for _, state := range []State{Broken, Warning} {
-		if i := slices.IndexFunc(out.Steps, func(s Step) bool { return s.State == state }); i >= 0 {
-			out.Cause = &out.Steps[i]
-			break
+		if i := slices.IndexFunc(e.Steps, func(s Step) bool { return s.State == state }); i >= 0 {
+			e.Cause = &e.Steps[i]
+			return
 		}
 	}
-	return out
 }
 
 // walk goes on along the chain until a link is missing that all others hang on.

@@ -215,3 +215,32 @@ func TestTheTrueCauseComesFirst(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsHeardOnTheSegment(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		stations []string
+		state    explain.State
+		says     string
+	}{
+		{"the owner alone", []string{"02:00:00:00:00:01"}, explain.OK, "hears node-1 answer for 192.0.2.10"},
+		{"nobody", nil, explain.Broken, "hears nobody answer for 192.0.2.10, though node-1 says that it does"},
+		{"a stranger", []string{"02:00:00:00:00:99"}, explain.Broken, "a machine that is no node, with 02:00:00:00:00:99"},
+		{"the owner and a stranger", []string{"02:00:00:00:00:01", "02:00:00:00:00:99"}, explain.Broken, "node-1 and a machine that is no node"},
+		{"another node", []string{"02:00:00:00:00:02"}, explain.Broken, "hears node-2 answer"},
+	} {
+		w := healthy()
+		for i := range w.Speakers {
+			w.Speakers[i].Status.Links[0].MAC = "02:00:00:00:00:0" + string(rune('1'+i))
+		}
+		answer(w, "node-1")
+		e := explain.Explanation{Addresses: []string{"192.0.2.10"}, Nodes: []explain.Node{{Name: "node-1", Addr: "192.0.2.10", Answers: true}, {Name: "node-2", Addr: "192.0.2.10"}}}
+		w.Heard(&e, explain.Asked{Node: "node-2", Address: "192.0.2.10", Interface: "eth0", Stations: c.stations})
+		if e.State() != c.state || !strings.Contains(e.Steps[0].Says, c.says) {
+			t.Errorf("%s: %+v", c.name, e.Steps)
+		}
+	}
+	if got := healthy().Neighbours("192.0.2.10"); strings.Join(got, " ") != "node-1 node-2" {
+		t.Errorf("neighbours are %v", got)
+	}
+}
