@@ -36,8 +36,8 @@ lint: ## golangci-lint, in both modules
 	@hack/run "linters" $(LINT) run ./...
 	@cd e2e && ../hack/run "linters of e2e" $(LINT) run ./...
 
-generate: ## write CRDs and deep-copy functions from the types
-	@$(CONTROLLER_GEN) object crd paths=./api/... output:crd:dir=config/crd
+generate: ## write CRDs and deep-copy functions from the types, and what the chart has in common with config/
+	@hack/generate . $(CONTROLLER_GEN)
 
 check-generate: ## fail when generated files are not current
 	@hack/check-generate $(CONTROLLER_GEN)

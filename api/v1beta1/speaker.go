@@ -131,7 +131,7 @@ type SpeakerStatus struct {
 	//
 	// +optional
 	BGP SpeakerBGP `json:"bgp"`
-	// Conditions: Ready, MembersAgree, ConfigApplied.
+	// Conditions: Ready, MembersAgree, ConfigApplied, and KubeProxyHealthy where kube-proxy is asked.
 	//
 	// +optional
 	// +listType=map

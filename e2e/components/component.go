@@ -1,5 +1,5 @@
 // Package components builds the programs that the lab runs (Kubernetes, etcd,
-// containerd, runc) from their Go modules, once per version, into a cache
+// containerd, runc, helm) from their Go modules, once per version, into a cache
 // outside the repository, and installs the Debian packages the lab needs.
 package components
 
@@ -63,6 +63,14 @@ func Runc() Component {
 	return Component{
 		Name: "runc", Module: "github.com/opencontainers/runc", Packages: []string{"tool"},
 		Commands: []string{"runc"}, Cgo: true, Tags: []string{"seccomp"}, Stamp: []string{"main.version=%n"},
+	}
+}
+
+// Helm installs the chart.
+func Helm() Component {
+	const pkg = "helm.sh/helm/v3/internal/version."
+	return Component{
+		Name: "helm", Module: "helm.sh/helm/v3", Packages: []string{"tool"}, Commands: []string{"helm"}, Stamp: []string{pkg + "version=%s"},
 	}
 }
 

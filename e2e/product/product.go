@@ -95,16 +95,49 @@ func (p *Product) Install(ctx context.Context) error {
 
 // installFull packs the images, gives them to the nodes, and applies the manifests that users apply.
 func (p *Product) installFull(ctx context.Context) error {
-	files, err := p.pack(ctx)
-	if err != nil {
-		return err
-	}
-	if err := p.Lab.LoadImages(ctx, files...); err != nil {
+	if err := p.LoadImages(ctx); err != nil {
 		return err
 	}
 	if _, err := p.Kubectl(ctx, "apply", "-k", filepath.Join(p.Repo, "config", "default")); err != nil {
 		return err
 	}
+	return p.WaitReady(ctx)
+}
+
+// LoadImages packs the images of both programs, and gives them to the nodes.
+func (p *Product) LoadImages(ctx context.Context) error {
+	files, err := p.pack(ctx)
+	if err != nil {
+		return err
+	}
+	return p.Lab.LoadImages(ctx, files...)
+}
+
+// InstallChart installs Bellwether with helm; flags are more of those that helm takes.
+func (p *Product) InstallChart(ctx context.Context, flags ...string) error {
+	args := []string{"upgrade", "--install", "bellwether", filepath.Join(p.Repo, "charts", "bellwether"), "--namespace", Namespace, "--create-namespace"}
+	if _, err := p.Helm(ctx, append(args, flags...)...); err != nil {
+		return err
+	}
+	return p.WaitReady(ctx)
+}
+
+// Helm runs helm as administrator, inside the lab, and returns what it printed.
+func (p *Product) Helm(ctx context.Context, args ...string) (string, error) {
+	bins, err := components.Ensure(ctx, os.Stderr, components.Helm())
+	if err != nil {
+		return "", err
+	}
+	cmd := p.Lab.CommandContext(ctx, lab.Control, append(append([]string{bins["helm"]}, args...), "--kubeconfig", p.Lab.Kubeconfig())...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("helm %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// WaitReady waits until all of Bellwether's Pods are there, and every speaker may own addresses.
+func (p *Product) WaitReady(ctx context.Context) error {
 	for _, workload := range []string{"deployment/bellwether-controller", "daemonset/bellwether-speaker"} {
 		if _, err := p.Kubectl(ctx, "-n", Namespace, "rollout", "status", workload, "--timeout=120s"); err != nil {
 			return err

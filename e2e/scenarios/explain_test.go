@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -122,7 +123,7 @@ func TestExplainNamesTheTrueCauseFirst(t *testing.T) {
 		state, link, says string
 	}{
 		{"no advertisement", func() func() { return s.patch("pool/lan", unadvertised, advertised) }, "Broken", "Advertisement", "no advertisement selects"},
-		{"an interface that no node has", func() func() { return s.onlyAdvertisement("interfaces: [bond*]", unadvertised, advertised) }, "Broken", "Layer 2", "node-1 has eth0"},
+		{"an interface that no node has", func() func() { return s.onlyAdvertisement("interfaces: [bond*]", unadvertised, advertised) }, "Broken", "Layer 2", "no interface that is up is named by interfaces of an advertisement"},
 		{"a node selector that selects none", func() func() {
 			return s.onlyAdvertisement("nodeSelectors: [{matchLabels: {rack: nine}}]", unadvertised, advertised)
 		}, "Broken", "Layer 2", "no nodeSelectors of an advertisement select the node"},
@@ -198,10 +199,16 @@ func (s *scene) onlyAdvertisement(spec, unadvertised, advertised string) (mend f
 	if _, err := s.Apply(s.ctx, fmt.Sprintf("{apiVersion: bellwether.dev/v1beta1, kind: L2Advertisement, metadata: {name: only}, spec: {%s}}", spec)); err != nil {
 		s.Fatal(err)
 	}
+	gone := sync.OnceFunc(func() {
+		if _, err := s.Kubectl(context.WithoutCancel(s.ctx), "delete", "l2advertisement", "only"); err != nil {
+			s.Error("clean up:", err)
+		}
+	})
+	s.Cleanup(gone)
 	back := s.patch("pool/lan", unadvertised, advertised)
 	return func() {
 		back()
-		s.must("delete", "l2advertisement", "only")
+		gone()
 	}
 }
 

@@ -53,8 +53,13 @@ func bringUp(ctx context.Context, o lab.Options) (*product.Product, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = p.Install(ctx)
-	return p, err
+	if o.Light {
+		return p, p.Install(ctx)
+	}
+	if err := p.LoadImages(ctx); err != nil {
+		return p, err
+	}
+	return p, p.InstallChart(ctx) // make demo installs with kustomize
 }
 
 func TestMain(m *testing.M) {

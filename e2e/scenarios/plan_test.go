@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 )
 
 // standing is what one Service has: "address on node" of each address, sorted.
@@ -104,7 +104,7 @@ func (s *editor) next() (manifest, deleted string) {
 		spec = slices.DeleteFunc(spec, func(field string) bool { return field == "" })
 		return fmt.Sprintf("{apiVersion: bellwether.dev/v1beta1, kind: IPAddressPool, metadata: {name: %s}, spec: {%s}}", name, strings.Join(spec, ", ")), ""
 	}
-	name := s.pick("x", "y")
+	name := s.pick("left", "right")
 	if s.advs[name] && s.random.IntN(3) == 0 {
 		return "", "l2advertisement/" + name
 	}
@@ -120,7 +120,11 @@ func TestPlanForetellsWhatHappens(t *testing.T) {
 	t.Logf("BELLWETHER_SEED=%d BELLWETHER_PLANS=%d", seed, edits)
 	s := &editor{ledgered: onSegment(t), random: rand.New(rand.NewPCG(seed, 1)), pools: map[string]bool{}, advs: map[string]bool{}}
 	s.calm()
-	t.Cleanup(func() { s.must("delete", "l2advertisements", "--all") })
+	t.Cleanup(func() {
+		if _, err := s.Kubectl(context.WithoutCancel(s.ctx), "delete", "l2advertisements", "--all"); err != nil {
+			t.Error("clean up:", err)
+		}
+	})
 	s.namespace("other", nil)
 	for i := range 12 {
 		var asks []func(*corev1.Service)
@@ -150,9 +154,9 @@ func TestPlanForetellsWhatHappens(t *testing.T) {
 
 // note keeps what there is.
 func (s *editor) note(manifest, deleted string) {
-	for _, name := range []string{"a", "b", "c", "x", "y"} {
+	for _, name := range []string{"a", "b", "c", "left", "right"} {
 		of := s.pools
-		if name == "x" || name == "y" {
+		if len(name) > 1 {
 			of = s.advs
 		}
 		if strings.Contains(manifest, "{name: "+name+"}") {

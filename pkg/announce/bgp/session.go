@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -39,6 +40,7 @@ type session struct {
 	flaps    uint64
 	problem  string // of this node's side
 	unfound  string // why its router is not found on the link
+	unopened string // why the peer could not be added
 	lost     string // why the session was lost last
 	again    bool   // it was lost, and is to be opened anew without gobgp's pause
 	bfdWasUp bool
@@ -160,9 +162,12 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		again = min(again, max(left, retry))
 	}
 	if err := s.open(); err != nil {
-		s.fail(now.Add(retry), "%v", err)
+		s.unopened, s.tryAt = err.Error(), now.Add(retry)
+		s.log.Warn("there is no BGP session", "problem", s.unopened)
+		s.remove()
 		return min(again, retry)
 	}
+	s.unopened = ""
 	if left := unanswered - time.Since(s.addedAt); left > 0 {
 		again = min(again, left)
 	}
@@ -432,7 +437,7 @@ func (s *session) status() State {
 		}
 	}
 	if st.Problem == "" && !s.closed {
-		st.Problem = s.unfound
+		st.Problem = cmp.Or(s.unopened, s.unfound)
 	}
 	if st.Problem == "" && s.state != Established && !s.closed {
 		st.Problem = s.lost
