@@ -37,6 +37,6 @@ func root() *cobra.Command {
 	}
 	root := &cobra.Command{Use: "bellwether", Short: "The LoadBalancer for Kubernetes on bare metal", SilenceUsage: true, SilenceErrors: true,
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: name}}
-	root.AddCommand(statusCommand(), servicesCommand(), explainCommand(), planCommand(), drainCommand(), undrainCommand(), migrateCommand())
+	root.AddCommand(statusCommand(), servicesCommand(), explainCommand(), doctorCommand(), planCommand(), drainCommand(), undrainCommand(), migrateCommand())
 	return root
 }

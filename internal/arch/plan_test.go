@@ -46,7 +46,7 @@ func floorPlan() map[string]room {
 		"pkg/links": {ours: []string{"pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
 		"internal/kube": {ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "pkg/explain", "internal/reconcile"},
-			others: []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/apimachinery", "golang.org/x/sync/errgroup"}},
+			others: []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/apimachinery", "golang.org/x/sync/errgroup", "sigs.k8s.io/yaml"}},
 		"internal/kube/lease": {ours: []string{"internal/reconcile"}, others: []string{"k8s.io/client-go", "k8s.io/apimachinery"}},
 		"internal/obs": {ours: []string{"internal/reconcile"},
 			others: []string{"github.com/prometheus", "github.com/go-logr/logr", "k8s.io/klog"}},

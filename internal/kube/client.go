@@ -30,6 +30,7 @@ type Client struct {
 	Events     func(namespace string) *gentype.Client[*corev1.Event]
 	pods       rest.Interface
 	Pods       func(namespace string) *gentype.ClientWithList[*corev1.Pod, *corev1.PodList]
+	ConfigMaps func(namespace string) *gentype.Client[*corev1.ConfigMap]
 	Leases     func(namespace string) *gentype.Client[*coordinationv1.Lease]
 	Slices     *gentype.ClientWithList[*discoveryv1.EndpointSlice, *discoveryv1.EndpointSliceList]
 
@@ -141,6 +142,10 @@ func (c *Client) bind(core, discovery, coordination, ours rest.Interface) {
 			func() *corev1.Pod { return &corev1.Pod{} },
 			func() *corev1.PodList { return &corev1.PodList{} },
 			gentype.PrefersProtobuf[*corev1.Pod]())
+	}
+	c.ConfigMaps = func(namespace string) *gentype.Client[*corev1.ConfigMap] {
+		return gentype.NewClient("configmaps", core, codec, namespace,
+			func() *corev1.ConfigMap { return &corev1.ConfigMap{} }, gentype.PrefersProtobuf[*corev1.ConfigMap]())
 	}
 	c.Leases = func(namespace string) *gentype.Client[*coordinationv1.Lease] {
 		return gentype.NewClient("leases", coordination, codec, namespace,

@@ -36,7 +36,7 @@ func (w *World) Heard(e *Explanation, asked Asked) {
 	var names []string
 	strangers := false
 	for _, mac := range asked.Stations {
-		node := w.nodeOf(mac)
+		node := w.NodeOf(mac)
 		switch {
 		case node == "":
 			names, strangers = append(names, "a machine that is no node, with "+mac), true
@@ -75,8 +75,8 @@ func (w *World) Neighbours(address string) []string {
 	return nodes
 }
 
-// nodeOf returns the node that has a hardware address, or "".
-func (w *World) nodeOf(mac string) string {
+// NodeOf returns the node that has a hardware address, or "".
+func (w *World) NodeOf(mac string) string {
 	for i := range w.Speakers {
 		for _, l := range w.Speakers[i].Status.Links {
 			if l.MAC == mac {
