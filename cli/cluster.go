@@ -34,6 +34,7 @@ func newSession(cmd *cobra.Command) *session {
 	s.config.AddFlags(f)
 	f.StringVar(&s.read.Namespace, "bellwether-namespace", "bellwether-system", "namespace that Bellwether runs in")
 	f.StringVar(&s.read.Class, "load-balancer-class", kube.DefaultLoadBalancerClass, "the loadBalancerClass that is Bellwether's, as its controller has it")
+	f.StringVar(&s.read.MetalLB, "metallb-objects", "", "namespace of MetalLB's objects, where Bellwether runs on them")
 	f.DurationVar(&s.read.NotReadyDelay, "not-ready-delay", time.Minute, "how long a node may be not Ready before that counts, as the speakers have it")
 	return s
 }

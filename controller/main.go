@@ -39,6 +39,7 @@ type options struct {
 	kubeconfig, namespace, identity string
 	class                           string
 	addr, debugAddr                 string
+	metalLB                         string
 	logLevel, logFormat             string
 	renumberWindow                  time.Duration
 }
@@ -51,6 +52,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.namespace, "namespace", env("POD_NAMESPACE", "bellwether-system"), "namespace of the leader lease and of the gossip Secret")
 	f.StringVar(&o.identity, "identity", env("POD_NAME", hostname), "this replica's name in the lease")
 	f.StringVar(&o.class, "load-balancer-class", kube.DefaultLoadBalancerClass, "spec.loadBalancerClass to serve, besides Services that have none")
+	f.StringVar(&o.metalLB, "metallb-objects", "", "namespace of MetalLB's objects (metallb.io) to work on besides Bellwether's own; empty: none")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
 	f.DurationVar(&o.renumberWindow, "renumber-window", time.Minute, "how long a Service that moves to another address holds the old one too")
@@ -145,7 +147,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 		return nil, err
 	}
 	s.nodes.Unless(func(was, now cluster.Node) bool { return reflect.DeepEqual(was, now) })
-	if s.objects, err = kube.NewConfigSource(client, poke); err != nil {
+	if s.objects, err = kube.NewConfigSource(client, o.metalLB, poke, log); err != nil {
 		return nil, err
 	}
 	if s.speakers, err = kube.NewSource(client.Speakers, &v1beta1.Speaker{}, kube.Speaker, poke); err != nil {

@@ -206,6 +206,9 @@ func (s *syncer) parseConfig() {
 	}
 	s.configKey = key
 	s.config, s.problems = config.Parse(s.objects.Objects())
+	for _, n := range s.objects.Notes() {
+		s.log.Warn("an object of MetalLB's is not taken as it is", "note", n.String())
+	}
 	s.settled.clear()
 }
 

@@ -33,6 +33,7 @@ type options struct {
 	port                        uint
 	secret                      string
 	addr, debugAddr             string
+	metalLB                     string
 	logLevel, logFormat         string
 	notReadyDelay               time.Duration
 	proxyPort                   uint
@@ -50,6 +51,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&bind, "gossip-address", os.Getenv("NODE_IP"), "address of this node to gossip on")
 	f.UintVar(&o.port, "gossip-port", 7948, "UDP and TCP port to gossip on, the same on every node")
 	f.StringVar(&o.secret, "gossip-secret", kube.GossipSecret, "Secret that the gossip key is made from; empty: gossip is not encrypted")
+	f.StringVar(&o.metalLB, "metallb-objects", "", "namespace of MetalLB's objects (metallb.io) to work on besides Bellwether's own; empty: none")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
 	f.DurationVar(&o.notReadyDelay, "node-not-ready-delay", time.Minute,

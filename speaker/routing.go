@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bgp"
@@ -33,6 +35,11 @@ func (s *speaker) routing(log *slog.Logger) error {
 // password returns what the Secret of a BGPPeer has.
 func (s *speaker) password(secret string) (string, error) {
 	s.secret.Ring()
+	if theirs := s.objects.MetalLB; theirs != nil {
+		if password, known := theirs.Password(secret); known {
+			return password, nil
+		}
+	}
 	if !s.passwords.Synced() {
 		return "", fmt.Errorf("the Secret %s has not been read yet", secret)
 	}
@@ -57,8 +64,13 @@ func (s *speaker) watchPasswords(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-s.secret:
-		return s.passwords.Run(ctx)
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.passwords.Run(ctx) })
+	if theirs := s.objects.MetalLB; theirs != nil {
+		group.Go(func() error { return theirs.RunPasswords(ctx) })
+	}
+	return group.Wait()
 }
 
 // routesDrained reports whether every session that is to end has been closed.

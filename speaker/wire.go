@@ -113,7 +113,7 @@ func (s *speaker) watch(client *kube.Client, o options) error {
 	if s.passwords, err = kube.NewSource(secrets, &corev1.Secret{}, kube.Password, s.routers); err != nil {
 		return err
 	}
-	if s.objects, err = kube.NewConfigSource(client, s.poke); err != nil {
+	if s.objects, err = kube.NewConfigSource(client, o.metalLB, s.poke, s.log); err != nil {
 		return err
 	}
 	s.objects.IgnoreStatus()

@@ -121,7 +121,7 @@ type IPAddressPoolSpec struct {
 	// Advertise announces this pool with default settings, as if an empty advertisement of each protocol named it.
 	//
 	// +optional
-	// +kubebuilder:validation:MaxItems=1
+	// +kubebuilder:validation:MaxItems=2
 	// +listType=set
 	Advertise []Protocol `json:"advertise,omitempty"`
 

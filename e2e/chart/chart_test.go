@@ -115,6 +115,25 @@ func TestTheChartAndKustomizeSayTheSame(t *testing.T) {
 	}
 }
 
+// TestOnTheObjectsOfMetalLB holds the same for what runs on those.
+func TestOnTheObjectsOfMetalLB(t *testing.T) {
+	out, err := template(t, "--include-crds", "--set", "metallbObjects.namespace=metallb-system")
+	if err != nil {
+		t.Fatal(out)
+	}
+	chart, want := parse(t, out), kustomize(t, "metallb")
+	delete(want, "Namespace "+product.Namespace)
+	for name, o := range want {
+		if strings.HasPrefix(name, "CustomResourceDefinition ") {
+			meta, _ := o["metadata"].(map[string]any)
+			delete(meta, "labels")
+		}
+	}
+	if diff := cmp.Diff(want, chart); diff != "" {
+		t.Errorf("kustomize (-) and the chart (+) differ:\n%s", diff)
+	}
+}
+
 func TestValuesThatAreWrongAreRefused(t *testing.T) {
 	for _, c := range []struct{ set, says string }{
 		{"controller.replicas=0", "/controller/replicas"},

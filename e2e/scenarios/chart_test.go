@@ -27,7 +27,11 @@ func TestTheChartIsUninstalledAndInstalledAgain(t *testing.T) {
 	if out, err := s.Helm(s.ctx, "uninstall", "bellwether", "--namespace", product.Namespace, "--wait"); err != nil {
 		t.Error(out)
 	}
-	s.silent(a)
+	s.eventually(30*time.Second, "nobody answers any more", func() bool { // helm does not wait for Pods to end
+		stop := s.asking(20*time.Millisecond, a)
+		time.Sleep(300 * time.Millisecond)
+		return len(stop()) == 0
+	})
 	if names := s.must("get", "crds", "-o", "name"); strings.Count(names, ".bellwether.dev") != 7 {
 		t.Errorf("these kinds are left: %s", names)
 	}
@@ -43,7 +47,7 @@ func TestTheChartIsUninstalledAndInstalledAgain(t *testing.T) {
 	s.have(manifest("other", "loadBalancerIP: 198.18.0.204"))
 	s.owner(s.addresses("other", 1)[0], "")
 	s.must("delete", "service", "other")
-	back() // without the pool
+	back("--reset-values") // without the pool
 	s.eventually(10*time.Second, "the pool of the values is gone", func() bool {
 		return !strings.Contains(s.must("get", "pools", "-o", "name"), "more")
 	})

@@ -45,7 +45,7 @@ func floorPlan() map[string]room {
 			others: []string{"github.com/mdlayher/packet", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/links": {ours: []string{"pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
-		"internal/kube": {ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "pkg/explain", "internal/reconcile"},
+		"internal/kube": {ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "pkg/config/metallb", "pkg/explain", "internal/reconcile"},
 			others: []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/apimachinery", "golang.org/x/sync/errgroup", "sigs.k8s.io/yaml"}},
 		"internal/kube/lease": {ours: []string{"internal/reconcile"}, others: []string{"k8s.io/client-go", "k8s.io/apimachinery"}},
 		"internal/obs": {ours: []string{"internal/reconcile"},

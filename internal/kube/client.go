@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
+	"github.com/bellwether-lb/bellwether/pkg/config/metallb"
 )
 
 // Client is typed access to the kinds that Bellwether reads and writes.
@@ -29,6 +30,7 @@ type Client struct {
 	Secrets    func(namespace string) *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList]
 	Events     func(namespace string) *gentype.Client[*corev1.Event]
 	pods       rest.Interface
+	metalLB    map[string]rest.Interface // by version
 	Pods       func(namespace string) *gentype.ClientWithList[*corev1.Pod, *corev1.PodList]
 	ConfigMaps func(namespace string) *gentype.Client[*corev1.ConfigMap]
 	Leases     func(namespace string) *gentype.Client[*coordinationv1.Lease]
@@ -66,7 +68,7 @@ func Connect(kubeconfig, userAgent string) (*Client, error) {
 // NewClient makes a Client from a REST configuration.
 func NewClient(cfg *rest.Config) (*Client, error) {
 	c := &Client{Config: cfg, Scheme: runtime.NewScheme()}
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme, v1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme, v1beta1.AddToScheme, addMetalLB} {
 		if err := add(c.Scheme); err != nil {
 			return nil, fmt.Errorf("registering types: %w", err)
 		}
@@ -105,6 +107,12 @@ func NewClient(cfg *rest.Config) (*Client, error) {
 	ours, err := connect(v1beta1.GroupVersion(), "/apis", runtime.ContentTypeJSON)
 	if err != nil {
 		return nil, err
+	}
+	c.metalLB = map[string]rest.Interface{}
+	for _, version := range []string{"v1beta1", "v1beta2"} {
+		if c.metalLB[version], err = connect(schema.GroupVersion{Group: metallb.Group, Version: version}, "/apis", runtime.ContentTypeJSON); err != nil {
+			return nil, err
+		}
 	}
 	c.bind(core, discovery, coordination, ours)
 	return c, nil

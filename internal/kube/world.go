@@ -28,6 +28,8 @@ const LeaseName = "bellwether-controller"
 type Reading struct {
 	Namespace string // that Bellwether runs in
 	Class     string // its load balancer class
+	// MetalLB is the namespace of MetalLB's objects that it works on besides its own; "" for none.
+	MetalLB string
 	// Also is read though it is not of type LoadBalancer; no Service where it is zero.
 	Also cluster.Key
 	// NotReadyDelay is how long a Node may be not Ready before that counts, as the speakers have it.
@@ -52,7 +54,7 @@ func (c *Client) ReadWorld(ctx context.Context, r Reading) (*explain.World, erro
 	group.Go(func() error { return list(working, c.Namespaces, &namespaces) })
 	group.Go(func() error { return list(working, c.Slices, &endpoints) })
 	group.Go(func() error { return list(working, c.Speakers, &speakers) })
-	group.Go(func() (err error) { objects, err = c.ReadObjects(working); return err })
+	group.Go(func() (err error) { objects, err = c.ReadObjects(working, r.MetalLB); return err })
 	group.Go(func() (err error) { controller, err = c.leader(working, r.Namespace); return err })
 	if r.Also != (cluster.Key{}) {
 		group.Go(func() (err error) {
@@ -104,8 +106,8 @@ func list[L any, P interface {
 	return err
 }
 
-// ReadObjects reads all objects that a Config is parsed from.
-func (c *Client) ReadObjects(ctx context.Context) (o config.Objects, err error) {
+// ReadObjects reads all objects that a Config is parsed from; those of MetalLB in a namespace besides, where one is given.
+func (c *Client) ReadObjects(ctx context.Context, metalLB string) (o config.Objects, err error) {
 	var (
 		pools       v1beta1.IPAddressPoolList
 		l2          v1beta1.L2AdvertisementList
@@ -121,11 +123,16 @@ func (c *Client) ReadObjects(ctx context.Context) (o config.Objects, err error) 
 	group.Go(func() error { return list(ctx, c.BGP, &bgp) })
 	group.Go(func() error { return list(ctx, c.Profiles, &profiles) })
 	group.Go(func() error { return list(ctx, c.Communities, &communities) })
+	var theirs config.Objects
+	if metalLB != "" {
+		group.Go(func() (err error) { theirs, err = c.readMetalLB(ctx, metalLB); return err })
+	}
 	if err := group.Wait(); err != nil {
 		return o, err
 	}
-	return config.Objects{Pools: pools.Items, L2Advertisements: l2.Items, BGPPeers: peers.Items, BGPAdvertisements: bgp.Items,
-		BFDProfiles: profiles.Items, Communities: communities.Items}, nil
+	o = config.Objects{Pools: pools.Items, L2Advertisements: l2.Items, BGPPeers: peers.Items, BGPAdvertisements: bgp.Items,
+		BFDProfiles: profiles.Items, Communities: communities.Items}
+	return united(o, theirs), nil
 }
 
 // leader reads who leads. A lease that looks old may be of a clock that is not ours: it is read again to see whether it is renewed.

@@ -55,7 +55,8 @@ func (r *Result) Refused() bool {
 	return slices.ContainsFunc(r.Notes, func(n Note) bool { return n.Refused })
 }
 
-const group = "metallb.io"
+// Group is the API group of its objects.
+const Group = "metallb.io"
 
 // Convert reads objects, each as JSON. Those that are no configuration of MetalLB are passed over, with a note. toJSON turns the YAML in a
 // ConfigMap into JSON.
@@ -94,7 +95,7 @@ func (c *converter) object(o *object) {
 	case o.APIVersion == "v1" && o.Kind == "ConfigMap" && o.Data["config"] != "":
 		c.configMap(name, o.Data["config"])
 		return
-	case apiGroup != group:
+	case apiGroup != Group:
 		c.note(name, "", "it is no configuration of MetalLB, and passed over")
 		return
 	}
@@ -135,8 +136,10 @@ func (c *converter) read(name string, spec map[string]any, into any) {
 	}
 }
 
-// meta keeps the name, and the labels, which selectors of advertisements may name.
-func meta(o *object) metav1.ObjectMeta { return metav1.ObjectMeta{Name: o.Name, Labels: o.Labels} }
+// meta keeps the name, the labels, which selectors of advertisements may name, and the age: of two that overlap the elder counts.
+func meta(o *object) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: o.Name, Labels: o.Labels, CreationTimestamp: o.CreationTimestamp}
+}
 
 func kind(k string) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: v1beta1.GroupVersion().String(), Kind: k}
