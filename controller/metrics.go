@@ -29,6 +29,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		pending: prometheus.NewGauge(prometheus.GaugeOpts{Name: "bellwether_allocator_services_pending", Help: "Services that hold no address."}),
 		names:   map[string]struct{}{},
 	}
+	for _, result := range []string{"ok", "conflict", "error"} {
+		m.writes.WithLabelValues(result) // what has not happened is 0, and not unknown
+	}
 	r.MustRegister(m.leading, m.pass, m.writes, m.pools, m.used, m.pending)
 	return m
 }

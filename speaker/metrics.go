@@ -27,6 +27,9 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bellwether_speaker_owner_changes_total",
 			Help: "Times that this node took an address, lost one, or saw one move between others."}, []string{"change"}),
 	}
+	for _, change := range []string{"gained", "lost", "elsewhere"} {
+		m.changes.WithLabelValues(change) // what has not happened is 0, and not unknown
+	}
 	m.conflicts = prometheus.NewCounter(prometheus.CounterOpts{Name: "bellwether_speaker_address_conflicts_total",
 		Help: "Times that another machine was found to have an address of this node."})
 	count := func(name, help string, of *atomic.Uint64) prometheus.Collector {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,12 +153,8 @@ func TestPeersOfMetalLBWithPasswords(t *testing.T) {
 			service := s.becomes(s.create("web"), 1, "Allocated")
 			prefix := netip.PrefixFrom(netip.MustParseAddr(service.Status.LoadBalancer.Ingress[0].IP), 32)
 			s.eventually(patience, "the router has the route", func() bool {
-				rib, err := frr.RIB(s.ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				route, is := rib.Of(node)[prefix]
-				return is && strings.Contains(fmt.Sprint(route), "64512:7")
+				has, err := frr.Communities(s.ctx, prefix)
+				return err == nil && slices.Equal(has[node], []string{"64512:7"})
 			})
 		})
 	}
