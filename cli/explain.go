@@ -86,16 +86,16 @@ func (s *session) askFrom(ctx context.Context, client *kube.Client, nodes, owner
 		if pod, err = client.SpeakerPod(ctx, s.read.Namespace, node); err != nil {
 			continue
 		}
-		return asked, client.AskSpeaker(ctx, pod, "/debug/who-has?address="+address, &asked)
+		err = client.AskSpeaker(ctx, pod, "/debug/who-has?address="+address, &asked)
+		return asked, err
 	}
 	return nil, err
 }
 
 func explanation(w io.Writer, e explain.Explanation) {
-	switch c := e.Cause; {
-	case c == nil:
+	if c := e.Cause; c == nil {
 		fmt.Fprintf(w, "Service %s: %s, and nothing is wrong on the way to it.\n", e.Service, strings.Join(e.Addresses, ", "))
-	default:
+	} else {
 		fmt.Fprintf(w, "Service %s: %s: %s.\n", e.Service, c.Name, c.Says)
 		if c.Fix != "" {
 			fmt.Fprintf(w, "To mend it: %s\n", c.Fix)

@@ -180,7 +180,7 @@ func named[T any, P object[T]](all []T, name string) int {
 // remove takes away what KIND/NAME names.
 func remove(objects *config.Objects, what string) error {
 	kind, name, _ := strings.Cut(what, "/")
-	gone := false
+	var gone bool
 	switch strings.ToLower(kind) {
 	case "ipaddresspool", "pool":
 		gone = take(&objects.Pools, name)

@@ -2,6 +2,7 @@
 package chart
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,9 +100,7 @@ func TestTheChartAndKustomizeSayTheSame(t *testing.T) {
 		t.Fatal(out)
 	}
 	chart, want := parse(t, out), kustomize(t, "default")
-	for name, o := range kustomize(t, "monitoring") {
-		want[name] = o
-	}
+	maps.Copy(want, kustomize(t, "monitoring"))
 	delete(want, "Namespace "+product.Namespace)
 	delete(chart, "NetworkPolicy bellwether-controller")
 	for name, o := range want {

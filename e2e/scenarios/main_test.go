@@ -54,12 +54,14 @@ func bringUp(ctx context.Context, o lab.Options) (*product.Product, error) {
 		return nil, err
 	}
 	if o.Light {
-		return p, p.Install(ctx)
+		err = p.Install(ctx)
+		return p, err
 	}
 	if err := p.LoadImages(ctx); err != nil {
 		return p, err
 	}
-	return p, p.InstallChart(ctx) // make demo installs with kustomize
+	err = p.InstallChart(ctx) // make demo installs with kustomize
+	return p, err
 }
 
 func TestMain(m *testing.M) {

@@ -72,7 +72,7 @@ func (s *ledgered) onMetalLBsObjects() {
 	s.act(again(func(args []string) []string { return append(append([]string(nil), args...), flag) }))
 	s.Cleanup(func() {
 		s.act(again(func(args []string) []string { return args[:len(args)-1] }))
-		s.scene.ctx = context.WithoutCancel(s.ctx)
+		s.ctx = context.WithoutCancel(s.ctx)
 		s.calm()
 	})
 }

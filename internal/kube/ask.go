@@ -53,7 +53,7 @@ func (c *Client) AskSpeaker(ctx context.Context, pod *corev1.Pod, path string, a
 	go func() { done <- forward.ForwardPorts() }()
 	defer func() {
 		close(stop)
-		<-done
+		_ = <-done // it has been asked, or has not
 	}()
 	select {
 	case <-ctx.Done():

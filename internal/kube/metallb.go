@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -58,10 +59,7 @@ func NewMetalLBSource(c *Client, namespace string, poke reconcile.Poke, log *slo
 
 // Run follows it until ctx ends.
 func (s *MetalLBSource) Run(ctx context.Context) error {
-	resources, err := s.discover(ctx)
-	if err != nil {
-		return nil // ctx has ended
-	}
+	resources := s.discover(ctx)
 	var sources []*Source[json.RawMessage]
 	for _, resource := range resources {
 		source, err := NewSource(s.client.theirs(resource, s.namespace), &theirObject{}, rawOf(resource), s.poke)
@@ -82,12 +80,12 @@ func (s *MetalLBSource) Run(ctx context.Context) error {
 // RunPasswords follows the Secrets until ctx ends. Only speakers need them.
 func (s *MetalLBSource) RunPasswords(ctx context.Context) error { return s.passwords.Run(ctx) }
 
-// discover finds out which of MetalLB's kinds the API server has, and asks again until it has one.
-func (s *MetalLBSource) discover(ctx context.Context) ([]schema.GroupVersionResource, error) {
+// discover finds out which of MetalLB's kinds the API server has, and asks again until it has one, or ctx ends.
+func (s *MetalLBSource) discover(ctx context.Context) []schema.GroupVersionResource {
 	for said := false; ; {
 		found, err := s.client.served(ctx)
 		if err == nil && len(found) > 0 {
-			return found, nil
+			return found
 		}
 		if !said {
 			said = true
@@ -95,7 +93,7 @@ func (s *MetalLBSource) discover(ctx context.Context) ([]schema.GroupVersionReso
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil
 		case <-time.After(time.Second):
 		}
 	}
@@ -142,7 +140,12 @@ type theirObject struct {
 
 // DeepCopyObject makes it a runtime.Object.
 func (o *theirObject) DeepCopyObject() runtime.Object {
-	out := &theirObject{TypeMeta: o.TypeMeta, Spec: bytes.Clone(o.Spec)}
+	out := o.copy()
+	return &out
+}
+
+func (o *theirObject) copy() theirObject {
+	out := theirObject{TypeMeta: o.TypeMeta, Spec: bytes.Clone(o.Spec)}
 	o.DeepCopyInto(&out.ObjectMeta)
 	return out
 }
@@ -159,7 +162,7 @@ func (l *theirList) DeepCopyObject() runtime.Object {
 	out := &theirList{TypeMeta: l.TypeMeta}
 	l.DeepCopyInto(&out.ListMeta)
 	for i := range l.Items {
-		out.Items = append(out.Items, *l.Items[i].DeepCopyObject().(*theirObject))
+		out.Items = append(out.Items, l.Items[i].copy())
 	}
 	return out
 }
@@ -205,13 +208,13 @@ func (s *MetalLBSource) Synced() bool {
 
 // Versions is another text whenever an object is another.
 func (s *MetalLBSource) Versions() string {
-	text := ""
+	var all []string
 	if sources := s.sources.Load(); sources != nil {
 		for _, source := range *sources {
-			text += VersionsOf(source.Records()) + "/"
+			all = append(all, VersionsOf(source.Records()))
 		}
 	}
-	return text
+	return strings.Join(all, "/")
 }
 
 // Convert returns what the configuration is for Bellwether.

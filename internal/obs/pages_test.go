@@ -46,7 +46,7 @@ func TestABurstIsGivenBack(t *testing.T) {
 	if live < 64<<20 {
 		t.Fatalf("%d bytes live with 64 MiB in use", live)
 	}
-	burst = nil
+	clear(burst)
 	debug.FreeOSMemory()
 	if now, more := heap(); now > live-(60<<20) || more > 32<<20 {
 		t.Errorf("%d bytes live and %d beside it after 64 MiB were given back, of %d", now, more, live)

@@ -37,13 +37,11 @@ func (w *World) Heard(e *Explanation, asked Asked) {
 	strangers := false
 	for _, mac := range asked.Stations {
 		node := w.NodeOf(mac)
-		switch {
-		case node == "":
-			names, strangers = append(names, "a machine that is no node, with "+mac), true
-		default:
-			names = append(names, node)
-			strangers = strangers || !slices.Contains(owners, node)
+		strangers = strangers || !slices.Contains(owners, node)
+		if node == "" {
+			node = "a machine that is no node, with " + mac
 		}
+		names = append(names, node)
 	}
 	s := Step{Name: step, State: OK, Says: fmt.Sprintf("%s hears %s answer for %s", where, strings.Join(names, " and "), asked.Address)}
 	switch {

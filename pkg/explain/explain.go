@@ -257,17 +257,17 @@ func (e *explainer) advertisement() bool {
 		e.add(step, OK, "", "an advertisement selects the pool and this Service")
 		return true
 	}
-	says := fmt.Sprintf("no advertisement selects %s", strings.Join(missing, " and "))
+	says := []string{"no advertisement selects " + strings.Join(missing, " and ")}
 	for _, p := range e.w.Problems {
 		if strings.HasSuffix(p.Kind, "Advertisement") {
-			says += fmt.Sprintf("; %s %s: %s", p.Kind, p.Name, p.Message)
+			says = append(says, fmt.Sprintf("%s %s: %s", p.Kind, p.Name, p.Message))
 		}
 	}
 	fix := "create an IPAddressPool that covers it, with advertise: [L2]"
 	if pool != "" {
 		fix = fmt.Sprintf(`kubectl patch ipaddresspools.bellwether.dev %s --type merge -p '{"spec":{"advertise":["L2"]}}', or correct the selectors of an advertisement`, pool)
 	}
-	e.add(step, Broken, fix, "%s", says)
+	e.add(step, Broken, fix, "%s", strings.Join(says, "; "))
 	return len(missing) < len(e.s.Held)
 }
 

@@ -112,12 +112,13 @@ func (e *explainer) troubles(node string) (says, fix string) {
 	if s == nil {
 		return "", fix
 	}
+	var all []string
 	for _, c := range s.Status.Conditions {
 		if c.Status == metav1.ConditionFalse {
-			says += "; " + c.Message
+			all = append(all, "; "+c.Message)
 		}
 	}
-	return says, fix
+	return strings.Join(all, ""), fix
 }
 
 // excluded says what rules all nodes out, the same reasons together.
@@ -174,10 +175,9 @@ func (e *explainer) ruledOut(r announce.Reason, nodes []string) (says, fix strin
 		return "externalTrafficPolicy is Local, and no endpoint serves there", e.kubectl("get pods", "-o wide -l "+e.s.Selector)
 	case announce.NoPeer:
 		return "no session of the node is one that an advertisement names, or carries the address's family", "kubectl get bgppeers.bellwether.dev,bgpadvertisements.bellwether.dev"
-	case announce.NodeExcluded, announce.NodeDraining, announce.NodeOutOfService, announce.NodeNotReady, announce.NodeNetworkUnavailable, announce.LinkSilent:
+	default: // what speaks against a node rules it out on BGP
 		return string(r), despiteFix(r, nodes[0])
 	}
-	return string(r), ""
 }
 
 // links are the interfaces that nodes have.
@@ -215,8 +215,9 @@ func despiteFix(r announce.Reason, node string) string {
 		return "kubectl describe node " + node
 	case announce.LinkSilent:
 		return "look at the cables and the switch of " + node
+	default:
+		return ""
 	}
-	return ""
 }
 
 // routes says which routers have been told of an address.
