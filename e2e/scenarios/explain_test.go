@@ -107,10 +107,8 @@ func selecting(app string) func(*corev1.Service) {
 // patch changes an object, and returns how to change it back.
 func (s *scene) patch(object, to, back string) (mend func()) {
 	s.Helper()
-	s.must("patch", object[:strings.Index(object, "/")], object[strings.Index(object, "/")+1:], "--type=merge", "-p", to)
-	return func() {
-		s.must("patch", object[:strings.Index(object, "/")], object[strings.Index(object, "/")+1:], "--type=merge", "-p", back)
-	}
+	s.must("patch", object, "--type=merge", "-p", to)
+	return func() { s.must("patch", object, "--type=merge", "-p", back) }
 }
 
 // TestExplainNamesTheTrueCauseFirst breaks what leads to a Service in one way after the other. Each is mended before the next.

@@ -49,17 +49,13 @@ func (c *Client) AskSpeaker(ctx context.Context, pod *corev1.Pod, path string, a
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", pod.Name, err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- forward.ForwardPorts() }()
-	defer func() {
-		close(stop)
-		_ = <-done // it has been asked, or has not
-	}()
+	failed := make(chan error, 1)
+	go func() { failed <- forward.ForwardPorts() }()
+	defer close(stop)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case err := <-done:
-		done <- err
+	case err := <-failed:
 		return fmt.Errorf("reach %s: %w", pod.Name, err)
 	case <-ready:
 	}
