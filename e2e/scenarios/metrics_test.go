@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,9 @@ func TestPrometheusReadsWhatTheDashboardShows(t *testing.T) {
 			return len(v.Result) == 1 && v.Result[0].Value[1] == want
 		})
 	}
+	var names []string
+	query("label/__name__/values", nil, &names)
+	s.documented(names)
 	var firing struct{ Alerts []struct{ State string } }
 	query("alerts", nil, &firing)
 	for _, alert := range firing.Alerts {
@@ -132,4 +136,32 @@ func TestPrometheusReadsWhatTheDashboardShows(t *testing.T) {
 		}
 	}
 	s.stayed()
+}
+
+// documented holds the names of metrics against docs/metrics.md.
+func (s *ledgered) documented(names []string) {
+	s.Helper()
+	text, err := os.ReadFile(filepath.Join(s.Repo, "docs", "metrics.md"))
+	s.act(err)
+	said := map[string]bool{}
+	for _, name := range regexp.MustCompile("`(bellwether_[a-z0-9_]+)`").FindAllStringSubmatch(string(text), -1) {
+		said[name[1]] = false
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "bellwether_") {
+			continue
+		}
+		for _, part := range []string{"_bucket", "_sum", "_count"} {
+			name = strings.TrimSuffix(name, part)
+		}
+		if _, is := said[name]; !is {
+			s.Errorf("docs/metrics.md does not have %s", name)
+		}
+		said[name] = true
+	}
+	for name, is := range said {
+		if !is {
+			s.Errorf("docs/metrics.md has %s, and nobody serves it", name)
+		}
+	}
 }
