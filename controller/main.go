@@ -21,6 +21,7 @@ import (
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/kube/lease"
 	"github.com/bellwether-lb/bellwether/internal/obs"
+	"github.com/bellwether-lb/bellwether/internal/page"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
@@ -39,7 +40,7 @@ type options struct {
 	kubeconfig, namespace, identity string
 	class                           string
 	addr, debugAddr                 string
-	metalLB                         string
+	metalLB, pageAddr               string
 	logLevel, logFormat             string
 	renumberWindow                  time.Duration
 }
@@ -52,6 +53,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.namespace, "namespace", env("POD_NAMESPACE", "bellwether-system"), "namespace of the leader lease and of the gossip Secret")
 	f.StringVar(&o.identity, "identity", env("POD_NAME", hostname), "this replica's name in the lease")
 	f.StringVar(&o.class, "load-balancer-class", kube.DefaultLoadBalancerClass, "spec.loadBalancerClass to serve, besides Services that have none")
+	f.StringVar(&o.pageAddr, "status-listen", "", "address of the live status page, which says everything to whoever reaches it, such as 127.0.0.1:7482; empty: there is none")
 	f.StringVar(&o.metalLB, "metallb-objects", "", "namespace of MetalLB's objects (metallb.io) to work on besides Bellwether's own; empty: none")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
@@ -100,11 +102,19 @@ func run(ctx context.Context, args []string) error {
 	}
 	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
+	tasks := append(s.tasks(), server.Run)
+	if o.pageAddr != "" {
+		shown, err := page.New(o.pageAddr, client, kube.Reading{Namespace: o.namespace, Class: o.class, MetalLB: o.metalLB, NotReadyDelay: time.Minute}, log)
+		if err != nil {
+			return err
+		}
+		tasks = append(tasks, shown.Run)
+	}
 	obs.KeepHeapSmall(ctx)
 	log.Info("starting", "version", obs.Version(), "loadBalancerClass", o.class)
 
 	group, ctx := errgroup.WithContext(ctx)
-	for _, task := range append(s.tasks(), server.Run) {
+	for _, task := range tasks {
 		group.Go(func() error { return task(ctx) })
 	}
 	return group.Wait()

@@ -99,38 +99,37 @@ func TestTheChartAndKustomizeSayTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(out)
 	}
-	chart, want := parse(t, out), kustomize(t, "default")
+	chart, want := parse(t, out), asInTheChart(kustomize(t, "default"))
 	maps.Copy(want, kustomize(t, "monitoring"))
-	delete(want, "Namespace "+product.Namespace)
 	delete(chart, "NetworkPolicy bellwether-controller")
-	for name, o := range want {
-		if strings.HasPrefix(name, "CustomResourceDefinition ") { // helm installs them as they are
-			meta, _ := o["metadata"].(map[string]any)
-			delete(meta, "labels")
-		}
-	}
 	if diff := cmp.Diff(want, chart); diff != "" {
 		t.Errorf("kustomize (-) and the chart (+) differ:\n%s", diff)
 	}
 }
 
-// TestOnTheObjectsOfMetalLB holds the same for what runs on those.
-func TestOnTheObjectsOfMetalLB(t *testing.T) {
-	out, err := template(t, "--include-crds", "--set", "metallbObjects.namespace=metallb-system")
-	if err != nil {
-		t.Fatal(out)
+// TestVariants holds the same for what is installed in other ways than by default.
+func TestVariants(t *testing.T) {
+	for folder, value := range map[string]string{"metallb": "metallbObjects.namespace=metallb-system", "statuspage": "statusPage.enabled=true"} {
+		out, err := template(t, "--include-crds", "--set", value)
+		if err != nil {
+			t.Fatal(out)
+		}
+		if diff := cmp.Diff(asInTheChart(kustomize(t, folder)), parse(t, out)); diff != "" {
+			t.Errorf("kustomize (-) and the chart (+) differ with %s:\n%s", value, diff)
+		}
 	}
-	chart, want := parse(t, out), kustomize(t, "metallb")
-	delete(want, "Namespace "+product.Namespace)
-	for name, o := range want {
+}
+
+// asInTheChart leaves out of what kustomize builds what the chart does not have: the namespace, and labels of what helm installs as it is.
+func asInTheChart(all objects) objects {
+	delete(all, "Namespace "+product.Namespace)
+	for name, o := range all {
 		if strings.HasPrefix(name, "CustomResourceDefinition ") {
 			meta, _ := o["metadata"].(map[string]any)
 			delete(meta, "labels")
 		}
 	}
-	if diff := cmp.Diff(want, chart); diff != "" {
-		t.Errorf("kustomize (-) and the chart (+) differ:\n%s", diff)
-	}
+	return all
 }
 
 func TestValuesThatAreWrongAreRefused(t *testing.T) {

@@ -51,7 +51,9 @@ func floorPlan() map[string]room {
 		"internal/obs": {ours: []string{"internal/reconcile"},
 			others: []string{"github.com/prometheus", "github.com/go-logr/logr", "k8s.io/klog"}},
 
-		"controller": {ours: append([]string{"internal/kube/lease"}, below...), others: wiring},
+		"internal/page": {ours: []string{"api/v1beta1", "pkg/cluster", "pkg/explain", "internal/kube", "internal/reconcile"}, others: []string{"golang.org/x/sync/errgroup"}},
+
+		"controller": {ours: append([]string{"internal/kube/lease", "internal/page"}, below...), others: wiring},
 		"speaker":    {ours: below, others: wiring},
 		"cli":        {ours: below, others: append([]string{"github.com/spf13/cobra", "k8s.io/cli-runtime", "sigs.k8s.io/yaml", "sigs.k8s.io/json"}, wiring...)},
 
