@@ -37,6 +37,7 @@ func LightPackages() []Package {
 		{"curl", "curl", "asking a Service over HTTP"},
 		{"frr", "/usr/lib/frr/bgpd", "a router to speak BGP and BFD with"},
 		{"bird2", "bird", "another router, of other people"},
+		{"chromium", "chromium", "looking at the status page"},
 		{"prometheus", "promtool", "testing alerts, and reading metrics as users do"},
 	}
 }

@@ -45,11 +45,16 @@ func (s *ledgered) onMetalLBsObjects() {
 	if _, err := s.Kubectl(s.ctx, "apply", "-f", filepath.Join(s.Repo, "config", "metallb", "rbac.yaml")); err != nil {
 		s.Fatal(err)
 	}
-	const flag = "--metallb-objects=metallb-system"
 	places := map[string][]string{lab.Control: controllers()}
 	for _, n := range s.Lab.Nodes() {
 		places[n.Name] = []string{"speaker"}
 	}
+	s.with("--metallb-objects=metallb-system", places)
+}
+
+// with has programs run with one more flag, until the end of the test.
+func (s *ledgered) with(flag string, places map[string][]string) {
+	s.Helper()
 	again := func(args func([]string) []string) error {
 		for where, names := range places {
 			for _, name := range names {
