@@ -71,7 +71,7 @@ func (s *served) browser() *browser {
 		case *runtime.EventExceptionThrown:
 			b.complaints = append(b.complaints, e.ExceptionDetails.Error())
 		case *runtime.EventConsoleAPICalled:
-			b.complaints = append(b.complaints, fmt.Sprint(e.Type))
+			b.complaints = append(b.complaints, e.Type.String())
 		}
 	})
 	return b

@@ -60,7 +60,7 @@ func write(w io.Writer, folder string) error {
 	if err != nil || len(files) == 0 {
 		return fmt.Errorf("no CustomResourceDefinitions are in %s: %w", folder, err)
 	}
-	fmt.Fprint(w, "<!-- made by make generate from config/crd -->\n# Reference\n\nAll kinds are of `bellwether.dev/v1beta1` and in no namespace. `kubectl explain` says the same.\n")
+	fmt.Fprintln(w, "<!-- made by make generate from config/crd -->\n# Reference\n\nAll kinds are of `bellwether.dev/v1beta1` and in no namespace. `kubectl explain` says the same.")
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -85,7 +85,7 @@ func kind(w io.Writer, d definition) {
 		fmt.Fprintf(w, "\n%s\n", top.Description)
 		for _, part := range []string{"spec", "status"} {
 			if s, has := top.Properties[part]; has && len(s.Properties) > 0 {
-				fmt.Fprint(w, "\n| field | type | |\n|---|---|---|\n")
+				fmt.Fprintln(w, "\n| field | type | |\n|---|---|---|")
 				fields(w, part, s)
 			}
 		}
@@ -115,7 +115,7 @@ func remarks(s schema, required bool) string {
 		parts = append(parts, "Required.")
 	}
 	if len(s.Default) > 0 && string(s.Default) != "{}" {
-		parts = append(parts, fmt.Sprintf("Default: `%s`.", s.Default))
+		parts = append(parts, "Default: `"+string(s.Default)+"`.")
 	}
 	of := s
 	if s.Items != nil {
