@@ -31,7 +31,7 @@ func KeepHeapSmall(ctx context.Context) {
 				return
 			case <-tick.C:
 			}
-			if live, more := heap(); more > max(trimLeast, live/2) {
+			if live, more := heap(); more > max(trimLeast, live/3) {
 				debug.FreeOSMemory()
 			}
 		}
