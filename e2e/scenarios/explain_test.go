@@ -292,3 +292,46 @@ func TestExplainOfRoutes(t *testing.T) {
 		s.blames("web", "Broken", "BGP", "BFD does not see the router")
 	})
 }
+
+// TestExplainAsksTheSegment from another node than the owner, by way of the API server; and it knows when no speaker runs any more, whatever
+// their objects say.
+func TestExplainAsksTheSegment(t *testing.T) {
+	s := onFullLab(t)
+	s.pool("lan", "198.18.0.200-198.18.0.210", "fd00:198:18::200-fd00:198:18::210")
+	s.web()
+	s.have(manifest("web", dualStack))
+	for _, a := range s.addresses("web", 2) {
+		s.owner(a, "")
+	}
+	s.nothingIsWrong("web")
+	out, code, err := s.CLI(s.ctx, "", "explain", "service/web", "-n", "default")
+	if n := strings.Count(out, "Segment "); err != nil || code != 0 || n != 2 {
+		t.Errorf("explain ended with %d, %v, and asked %d segments: %s", code, err, n, out)
+	}
+	a := s.addresses("web", 1)[0]
+	owner, err := s.Owner(s.ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _, err = s.CLI(s.ctx, "", "doctor", a.String())
+	if n := strings.Count(out, "eth0"); err != nil || n != len(s.Lab.Nodes()) || strings.Count(out, owner) != len(s.Lab.Nodes()) {
+		t.Errorf("doctor %s: %v: %s", a, err, out)
+	}
+	if out, code, err = s.CLI(s.ctx, "", "doctor"); err != nil || code != 0 {
+		t.Errorf("doctor ended with %d, %v in a healthy cluster: %s", code, err, out)
+	}
+	squatted := s.squat(a)
+	s.blames("web", "Broken", "Conflict", "another machine on the network has "+a.String())
+	squatted()
+	s.nothingIsWrong("web")
+	const daemonSet = "daemonset.apps/bellwether-speaker"
+	s.must("patch", daemonSet, "-n", "bellwether-system", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"yes"}}}}}`)
+	t.Cleanup(func() {
+		if err := s.InstallChart(context.WithoutCancel(s.ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	s.blames("web", "Broken", "Layer 2", "no speaker runs there, or is heard")
+	s.must("patch", daemonSet, "-n", "bellwether-system", "--type=json", "-p", `[{"op":"remove","path":"/spec/template/spec/nodeSelector/nowhere"}]`)
+	s.nothingIsWrong("web")
+}

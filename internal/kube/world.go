@@ -47,6 +47,7 @@ func (c *Client) ReadWorld(ctx context.Context, r Reading) (*explain.World, erro
 		also       *corev1.Service
 		objects    config.Objects
 		controller explain.Controller
+		running    map[string]bool
 	)
 	group, working := errgroup.WithContext(ctx)
 	group.Go(func() error { return list(working, OnlyLoadBalancers(c.Services("")), &services) })
@@ -56,6 +57,7 @@ func (c *Client) ReadWorld(ctx context.Context, r Reading) (*explain.World, erro
 	group.Go(func() error { return list(working, c.Speakers, &speakers) })
 	group.Go(func() (err error) { objects, err = c.ReadObjects(working, r.MetalLB); return err })
 	group.Go(func() (err error) { controller, err = c.leader(working, r.Namespace); return err })
+	group.Go(func() (err error) { running, err = c.running(working, r.Namespace); return err })
 	if r.Also != (cluster.Key{}) {
 		group.Go(func() (err error) {
 			also, err = c.Services(r.Also.Namespace).Get(working, r.Also.Name, metav1.GetOptions{})
@@ -71,7 +73,7 @@ func (c *Client) ReadWorld(ctx context.Context, r Reading) (*explain.World, erro
 	if also != nil && also.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		services.Items = append(services.Items, *also)
 	}
-	w := &explain.World{Namespace: r.Namespace, Controller: controller, Speakers: speakers.Items, Objects: objects}
+	w := &explain.World{Namespace: r.Namespace, Controller: controller, Speakers: speakers.Items, Objects: objects, Running: running}
 	w.Config, w.Problems = config.Parse(objects)
 	for i := range nodes.Items {
 		n := Node(&nodes.Items[i])
@@ -133,6 +135,26 @@ func (c *Client) ReadObjects(ctx context.Context, metalLB string) (o config.Obje
 	o = config.Objects{Pools: pools.Items, L2Advertisements: l2.Items, BGPPeers: peers.Items, BGPAdvertisements: bgp.Items,
 		BFDProfiles: profiles.Items, Communities: communities.Items}
 	return united(o, theirs), nil
+}
+
+// running returns the nodes that speakers run on as Pods; nil where Pods may not be read, or none of Bellwether's programs is one.
+func (c *Client) running(ctx context.Context, namespace string) (map[string]bool, error) {
+	pods, err := c.Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=bellwether", ResourceVersion: "0"})
+	if apierrors.IsForbidden(err) || err == nil && len(pods.Items) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	nodes := map[string]bool{}
+	for i := range pods.Items {
+		p := &pods.Items[i]
+		runs := slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
+		if p.Labels["app.kubernetes.io/component"] == "speaker" && runs {
+			nodes[p.Spec.NodeName] = true
+		}
+	}
+	return nodes, nil
 }
 
 // leader reads who leads. A lease that looks old may be of a clock that is not ours: it is read again to see whether it is renewed.

@@ -65,7 +65,7 @@ func (w *World) Neighbours(address string) []string {
 	}
 	var nodes []string
 	for i := range w.Speakers {
-		m, alive := member(&w.Speakers[i])
+		m, alive := w.member(&w.Speakers[i])
 		if alive && m.Ready && slices.ContainsFunc(m.Links, func(l cluster.Link) bool { return l.Up && l.Contains(a) }) {
 			nodes = append(nodes, w.Speakers[i].Name)
 		}

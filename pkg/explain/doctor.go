@@ -60,6 +60,10 @@ func (e *explainer) speakers() {
 			e.add(step, Broken, pods, "no speaker has ever run on %s", n.Name)
 			continue
 		}
+		if !e.w.runs(n.Name) {
+			e.add(step, Broken, pods, "no speaker runs on %s", n.Name)
+			continue
+		}
 		versions[s.Status.Version] = true
 		good := true
 		for _, c := range s.Status.Conditions {
@@ -116,7 +120,7 @@ func (e *explainer) interfaces() {
 	var subnets []netip.Prefix
 	names := map[string]bool{}
 	for i := range e.w.Speakers {
-		m, alive := member(&e.w.Speakers[i])
+		m, alive := e.w.member(&e.w.Speakers[i])
 		if !alive {
 			continue
 		}

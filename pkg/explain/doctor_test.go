@@ -26,6 +26,7 @@ func TestDoctor(t *testing.T) {
 	}{
 		{"no controller", func(w *explain.World, _ *explain.Surroundings) { w.Controller.Running = false }, explain.Broken, "no controller runs"},
 		{"a node without a speaker", func(w *explain.World, _ *explain.Surroundings) { w.Speakers = w.Speakers[:1] }, explain.Broken, "no speaker has ever run on node-2"},
+		{"a node whose speaker does not run", func(w *explain.World, _ *explain.Surroundings) { w.Running = map[string]bool{"node-1": true} }, explain.Broken, "no speaker runs on node-2"},
 		{"a speaker that is not ready", func(w *explain.World, _ *explain.Surroundings) {
 			w.Speakers[0].Status.Conditions[0] = condition("Ready", metav1.ConditionFalse, "Starting", "the first lists are not complete")
 		}, explain.Broken, "node-1: the first lists are not complete"},

@@ -158,7 +158,8 @@ func TestTheTrueCauseComesFirst(t *testing.T) {
 			for i := range w.Speakers {
 				w.Speakers[i].Status = v1beta1.SpeakerStatus{Conditions: []metav1.Condition{condition("Ready", metav1.ConditionUnknown, "NotHeard", "")}}
 			}
-		}, step: "Layer 2", says: "no speaker is heard there", mend: "kubectl get pods -n bellwether-system -l app.kubernetes.io/component=speaker"},
+		}, step: "Layer 2", says: "no speaker runs there, or is heard", mend: "kubectl get pods -n bellwether-system -l app.kubernetes.io/component=speaker"},
+		{name: "no speaker's Pod runs any more", harm: func(w *explain.World) { w.Running = map[string]bool{} }, step: "Layer 2", says: "node-1, node-2: no speaker runs there, or is heard"},
 		{name: "no speaker is ready", harm: func(w *explain.World) {
 			for i := range w.Speakers {
 				w.Speakers[i].Status.Conditions[0] = condition("Ready", metav1.ConditionFalse, "Starting", "the kube-proxy of this node is not healthy yet")

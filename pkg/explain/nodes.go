@@ -76,7 +76,7 @@ func (e *explainer) told(node string, peers []string) []string {
 }
 
 func (e *explainer) sessions(node string) []v1beta1.SpeakerBGPSession {
-	if s := e.w.speaker(node); s != nil {
+	if s := e.w.speaker(node); s != nil && e.w.runs(node) {
 		return s.Status.BGP.Sessions
 	}
 	return nil
@@ -156,7 +156,7 @@ func (e *explainer) ruledOut(r announce.Reason, nodes []string) (says, fix strin
 	pods := fmt.Sprintf("kubectl get pods -n %s -l app.kubernetes.io/component=speaker -o wide", e.w.Namespace)
 	switch r {
 	case announce.SpeakerDown:
-		return "no speaker is heard there", pods
+		return "no speaker runs there, or is heard", pods
 	case announce.SpeakerStarting:
 		if s := e.w.speaker(nodes[0]); s != nil {
 			if c := find(s.Status.Conditions, "Ready"); c != nil {

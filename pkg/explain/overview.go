@@ -154,7 +154,9 @@ func poolLine(p *v1beta1.IPAddressPool) PoolLine {
 func (o *Overview) speakers(w *World) {
 	for _, n := range w.Nodes {
 		line := SpeakerLine{Node: n.Name, Says: "no speaker has been heard there"}
-		if s := w.speaker(n.Name); s != nil {
+		if s := w.speaker(n.Name); s != nil && !w.runs(n.Name) {
+			line.Says = "no speaker runs there"
+		} else if s != nil {
 			line = SpeakerLine{Node: n.Name, Layer2: int(s.Status.Layer2.Addresses), Sessions: len(s.Status.BGP.Sessions), Up: int(s.Status.BGP.Established),
 				Version: s.Status.Version}
 			var says []string

@@ -26,6 +26,9 @@ type World struct {
 	// Namespace is the one that Bellwether runs in.
 	Namespace  string
 	Controller Controller
+	// Running has the nodes that a speaker runs on as a Pod; nil where that is not known, or speakers are no Pods. What a speaker that
+	// does not run has said last still stands in its Speaker object.
+	Running map[string]bool
 }
 
 // Controller is what the controller's lease says.
@@ -63,7 +66,7 @@ const (
 func (w *World) View(self string) announce.View {
 	v := announce.View{Self: self, Nodes: w.Nodes, Config: w.Config, Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{}}}
 	for i := range w.Speakers {
-		if m, alive := member(&w.Speakers[i]); alive {
+		if m, alive := w.member(&w.Speakers[i]); alive {
 			v.Alive.Alive[w.Speakers[i].Name] = m
 		}
 	}
@@ -80,10 +83,11 @@ func (w *World) View(self string) announce.View {
 	return v
 }
 
-// member is what a speaker says of its node; alive is false for one that the others do not hear any more, or that never said anything.
-func member(s *v1beta1.Speaker) (m cluster.Member, alive bool) {
+// member is what a speaker says of its node; alive is false for one that does not run, that the others do not hear any more, or that never
+// said anything.
+func (w *World) member(s *v1beta1.Speaker) (m cluster.Member, alive bool) {
 	ready := find(s.Status.Conditions, "Ready")
-	if ready == nil || ready.Status == metav1.ConditionUnknown {
+	if ready == nil || ready.Status == metav1.ConditionUnknown || !w.runs(s.Name) {
 		return m, false
 	}
 	m.Ready = ready.Status == metav1.ConditionTrue
@@ -99,6 +103,9 @@ func member(s *v1beta1.Speaker) (m cluster.Member, alive bool) {
 	}
 	return m, true
 }
+
+// runs reports whether a speaker runs on a node, as far as that is known.
+func (w *World) runs(node string) bool { return w.Running == nil || w.Running[node] }
 
 func find(conditions []metav1.Condition, conditionType string) *metav1.Condition {
 	i := slices.IndexFunc(conditions, func(c metav1.Condition) bool { return c.Type == conditionType })
@@ -140,6 +147,9 @@ func (w *World) decide(about func(cluster.Service) bool) decided {
 		d.why = append(d.why, announce.Decide(view).Why)
 	}
 	for i := range w.Speakers {
+		if !w.runs(w.Speakers[i].Name) {
+			continue
+		}
 		for _, o := range w.Speakers[i].Status.Layer2.Owned {
 			d.claims[o.Address] = append(d.claims[o.Address], w.Speakers[i].Name)
 		}
