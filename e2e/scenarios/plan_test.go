@@ -116,7 +116,7 @@ func (s *editor) next() (manifest, deleted string) {
 
 // TestPlanForetellsWhatHappens makes random edits, each after it has been asked what it would do.
 func TestPlanForetellsWhatHappens(t *testing.T) {
-	seed, edits := numberFrom(t, "BELLWETHER_SEED", rand.Uint64()), numberFrom(t, "BELLWETHER_PLANS", 40)
+	seed, edits := numberFrom(t, "BELLWETHER_SEED", rand.Uint64()), numberFrom(t, "BELLWETHER_PLANS", 20)
 	t.Logf("BELLWETHER_SEED=%d BELLWETHER_PLANS=%d", seed, edits)
 	s := &editor{ledgered: onSegment(t), random: rand.New(rand.NewPCG(seed, 1)), pools: map[string]bool{}, advs: map[string]bool{}}
 	s.calm()
