@@ -131,7 +131,7 @@ func TestExplainNamesTheTrueCauseFirst(t *testing.T) {
 				s.must("label", "nodes", "--all", "node.kubernetes.io/exclude-from-external-load-balancers-")
 			}
 		}, "Warning", "Layer 2", "NodeExcluded"},
-		{"another machine has the address", func() func() { return s.squat(s.addr) }, "Broken", "Conflict", "another machine on the network has " + s.addr.String()},
+		{"another machine has the address", func() func() { return s.squatLoudly(s.addr) }, "Broken", "Conflict", "another machine on the network has " + s.addr.String()},
 		{"gossip is blocked", func() func() { return s.deafen(s.Lab.Nodes()[0].Name, noGossip) }, "Warning", "Speakers", "not by gossip"},
 		{"no Pod is ready", func() func() { s.ready(false); return func() { s.ready(true) } }, "Broken", "Endpoints", "none of them is ready"},
 		{"the selector matches nothing", func() func() {
@@ -180,6 +180,16 @@ func TestExplainNamesTheTrueCauseFirst(t *testing.T) {
 		}
 		t.Logf("   took %v", time.Since(began).Round(time.Second))
 	}
+}
+
+// squatLoudly has the router take an address, and say so as machines do when they come up.
+func (s *scene) squatLoudly(a netip.Addr) (leave func()) {
+	s.Helper()
+	leave = s.squat(a)
+	if out, err := s.Lab.CommandContext(s.ctx, lab.Router, "arping", "-A", "-c", "2", "-I", "eth0", a.String()).CombinedOutput(); err != nil {
+		s.Fatalf("arping: %v: %s", err, out)
+	}
+	return leave
 }
 
 func (s *served) shown() *corev1.Service { return wanting("default", "web") }
@@ -320,7 +330,7 @@ func TestExplainAsksTheSegment(t *testing.T) {
 	if out, code, err = s.CLI(s.ctx, "", "doctor"); err != nil || code != 0 {
 		t.Errorf("doctor ended with %d, %v in a healthy cluster: %s", code, err, out)
 	}
-	squatted := s.squat(a)
+	squatted := s.squatLoudly(a)
 	s.blames("web", "Broken", "Conflict", "another machine on the network has "+a.String())
 	squatted()
 	s.nothingIsWrong("web")

@@ -50,7 +50,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 		}
-		debt = max(debt-started.Sub(ended), 0) + price*time.Since(started)
+		debt = min(max(debt-started.Sub(ended), 0)+price*time.Since(started), burst+longestRest)
 		ended = time.Now()
 		rest := max(debt-burst, l.Settle)
 		if !sleep(ctx, rest) {
@@ -67,6 +67,9 @@ const burst = time.Second
 
 // price is how many times its own length a pass has to be rested for, sooner or later: then passes take a tenth of the time.
 const price = 9
+
+// longestRest bounds what a single pass is rested for: one may have taken long because the process did not run.
+const longestRest = time.Second
 
 // sleep reports false when ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {

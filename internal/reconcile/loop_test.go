@@ -148,3 +148,25 @@ func TestLatestKeepsTheNewest(t *testing.T) {
 	default:
 	}
 }
+
+func TestAProcessThatWasFrozenInAPassIsSoonBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var passes []time.Time
+		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
+			passes = append(passes, time.Now())
+			if len(passes) == 1 {
+				time.Sleep(time.Minute)
+			}
+			return 0, nil
+		}}
+		run(t, l)
+		time.Sleep(time.Minute)
+		thawed := time.Now()
+		l.Poke.Ring()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if len(passes) != 2 || passes[1].Sub(thawed) > longestRest {
+			t.Errorf("thawed at %v, passes at %v", thawed, passes)
+		}
+	})
+}
