@@ -310,7 +310,8 @@ func TestExplainAsksTheSegment(t *testing.T) {
 	s.pool("lan", "198.18.0.200-198.18.0.210", "fd00:198:18::200-fd00:198:18::210")
 	s.web()
 	s.have(manifest("web", dualStack))
-	for _, a := range s.addresses("web", 2) {
+	addrs := s.addresses("web", 2)
+	for _, a := range addrs {
 		s.owner(a, "")
 	}
 	s.nothingIsWrong("web")
@@ -318,7 +319,7 @@ func TestExplainAsksTheSegment(t *testing.T) {
 	if n := strings.Count(out, "Segment "); err != nil || code != 0 || n != 2 {
 		t.Errorf("explain ended with %d, %v, and asked %d segments: %s", code, err, n, out)
 	}
-	a := s.addresses("web", 1)[0]
+	a := addrs[0]
 	owner, err := s.Owner(s.ctx, a)
 	if err != nil {
 		t.Fatal(err)

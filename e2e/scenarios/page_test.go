@@ -74,6 +74,9 @@ func (s *served) browser() *browser {
 			b.complaints = append(b.complaints, e.Type.String())
 		}
 	})
+	if err := chromedp.Run(ctx); err != nil { // the browser lives as long as the context of its first run
+		s.Fatal("start a browser:", err)
+	}
 	return b
 }
 
