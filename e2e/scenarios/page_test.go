@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -58,7 +59,8 @@ type browser struct {
 
 func (s *served) browser() *browser {
 	s.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.ExecPath("chromium"), chromedp.WindowSize(1280, 900))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.ExecPath("chromium"), chromedp.WindowSize(1280, 900),
+		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) { cmd.SysProcAttr = nil })) // or it dies with the thread that started it, and threads that were in the lab end
 	ctx, stop := chromedp.NewExecAllocator(s.ctx, options...)
 	s.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
