@@ -59,13 +59,14 @@ func (s *session) connect(cmd *cobra.Command) (*kube.Client, error) {
 	return kube.NewClient(cfg)
 }
 
-// world reads the cluster.
-func (s *session) world(cmd *cobra.Command) (*explain.World, error) {
+// world reads the cluster, and returns how to ask it more.
+func (s *session) world(cmd *cobra.Command) (*explain.World, *kube.Client, error) {
 	client, err := s.connect(cmd)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return client.ReadWorld(cmd.Context(), s.read)
+	w, err := client.ReadWorld(cmd.Context(), s.read)
+	return w, client, err
 }
 
 // service reads which Service is meant: NAME, service/NAME or svc/NAME in the namespace of the flags, or of the kubeconfig.

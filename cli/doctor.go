@@ -22,11 +22,7 @@ func doctorCommand() *cobra.Command {
 	}
 	s := newSession(cmd).prints(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		client, err := s.connect(cmd)
-		if err != nil {
-			return err
-		}
-		w, err := client.ReadWorld(cmd.Context(), s.read)
+		w, client, err := s.world(cmd)
 		if err != nil {
 			return err
 		}

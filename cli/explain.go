@@ -34,11 +34,7 @@ func explainCommand() *cobra.Command {
 			return err
 		}
 		s.read.Also = key
-		client, err := s.connect(cmd)
-		if err != nil {
-			return err
-		}
-		w, err := client.ReadWorld(cmd.Context(), s.read)
+		w, client, err := s.world(cmd)
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func planCommand() *cobra.Command {
 		if file == "" && len(deleted) == 0 {
 			return errors.New("nothing would change: give a file with -f, or what is to go with --delete")
 		}
-		w, err := s.world(cmd)
+		w, _, err := s.world(cmd)
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ func servicesCommand() *cobra.Command {
 	var all bool
 	cmd.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of all namespaces")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		w, err := s.world(cmd)
+		w, _, err := s.world(cmd)
 		if err != nil {
 			return err
 		}

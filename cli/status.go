@@ -18,7 +18,7 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "status", Short: "Show pools, speakers, sessions, and what is wrong, on one screen", Args: cobra.NoArgs}
 	s := newSession(cmd).prints(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		w, err := s.world(cmd)
+		w, _, err := s.world(cmd)
 		if err != nil {
 			return err
 		}

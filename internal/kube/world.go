@@ -201,7 +201,7 @@ func explained(wire *corev1.Service, class string) explain.Service {
 	s := ServiceConverter(class)(wire)
 	out := explain.Service{Service: s.Service, Type: string(wire.Spec.Type), Ours: s.Wanted, Marked: s.Marked, Conditions: s.Conditions,
 		SourceRanges: wire.Spec.LoadBalancerSourceRanges}
-	out.Ingress, out.Selector = s.Ingress, canonical(wire.Spec.Selector)
+	out.Ingress, out.Hostname, out.Selector = s.Ingress, s.Hostname, canonical(wire.Spec.Selector)
 	if wire.Spec.LoadBalancerClass != nil {
 		out.Class = *wire.Spec.LoadBalancerClass
 	}

@@ -33,8 +33,8 @@ func (w *World) Doctor(s Surroundings) []Step {
 	e.objects()
 	e.members()
 	for i := range w.Services {
-		if s := &w.Services[i]; s.Ours && !s.Marked && len(s.Held) == 0 && len(s.Ingress) > 0 && !slices.ContainsFunc(s.Ingress, e.inSomePool) {
-			e.add("Services", Warning, "give it the other controller's loadBalancerClass", "%s has %s from another controller, and no class that says so", s.Key, texts(s.Ingress))
+		if s := &w.Services[i]; s.Ours && w.foreign(s) {
+			e.add("Services", Warning, "give it the other controller's loadBalancerClass", "%s has %s from another controller, and no class that says so", s.Key, given(s))
 		}
 	}
 	return e.out.Steps

@@ -156,9 +156,9 @@ func (e *explainer) service() bool {
 			"its loadBalancerClass is %s, which another controller serves", s.Class)
 	case !s.Ours:
 		e.add(step, Broken, "", "it is being deleted")
-	case len(s.Ingress) > 0 && !s.Marked && len(s.Held) == 0 && !slices.ContainsFunc(s.Ingress, e.inSomePool):
+	case e.w.foreign(s):
 		e.add(step, Broken, "have one controller serve it: remove the other one, or give the Service that one's loadBalancerClass",
-			"another controller gave it %s: no pool has that, and Bellwether leaves the Service alone", texts(s.Ingress))
+			"another controller gave it %s: no pool has that, and Bellwether leaves the Service alone", given(s))
 	default:
 		e.add(step, OK, "", "type LoadBalancer, and of Bellwether's class")
 		return true
@@ -166,9 +166,12 @@ func (e *explainer) service() bool {
 	return false
 }
 
-func (e *explainer) inSomePool(a netip.Addr) bool {
-	_, is := e.w.Config.PoolOf(a)
-	return is
+// given is what another controller has put into a Service's status.
+func given(s *Service) string {
+	if s.Hostname {
+		return "a host name"
+	}
+	return texts(s.Ingress)
 }
 
 func (e *explainer) controller() {

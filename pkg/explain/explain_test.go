@@ -117,6 +117,10 @@ func TestTheTrueCauseComesFirst(t *testing.T) {
 			s := &w.Services[0]
 			s.Marked, s.Held, s.Conditions, s.Ingress = false, nil, nil, []netip.Addr{netip.MustParseAddr("203.0.113.9")}
 		}, step: "Service", says: "another controller gave it 203.0.113.9", mend: "have one controller serve it"},
+		{name: "another controller's host name", harm: func(w *explain.World) {
+			s := &w.Services[0]
+			s.Marked, s.Held, s.Conditions, s.Ingress, s.Hostname = false, nil, nil, nil, true
+		}, step: "Service", says: "another controller gave it a host name"},
 		{name: "no controller runs, and there is no address yet", harm: func(w *explain.World) {
 			w.Controller.Running = false
 			s := &w.Services[0]

@@ -163,10 +163,9 @@ func (w *World) settled(retained []allocator.Retention) outcome {
 
 // allocated are the Services that the controller allocates for, as it sees them, and where they are in the world.
 func (w *World) allocated() (services []cluster.Service, at []int) {
-	for i, s := range w.Services {
-		foreign := len(s.Held) == 0 && len(s.Ingress) > 0 && !s.Marked &&
-			slices.ContainsFunc(s.Ingress, func(a netip.Addr) bool { return w.Config.PoolIndex(a) < 0 })
-		if !s.Ours || foreign {
+	for i := range w.Services {
+		s := &w.Services[i]
+		if !s.Ours || w.foreign(s) {
 			continue
 		}
 		service := s.Service

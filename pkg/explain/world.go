@@ -49,6 +49,7 @@ type Service struct {
 	// Marked is true when a controller of ours has written to it.
 	Marked     bool
 	Ingress    []netip.Addr // in status.loadBalancer.ingress, whoever wrote them
+	Hostname   bool         // an entry there has none
 	Conditions []metav1.Condition
 	// Endpoints counts those that serve, Waiting those that are there and do not.
 	Endpoints, Waiting int
@@ -102,6 +103,12 @@ func (w *World) member(s *v1beta1.Speaker) (m cluster.Member, alive bool) {
 		m.Links = append(m.Links, link)
 	}
 	return m, true
+}
+
+// foreign reports whether a Service has what another controller gave it: the mark of ours is missing, and not all of it is from pools.
+func (w *World) foreign(s *Service) bool {
+	return len(s.Held) == 0 && !s.Marked &&
+		(s.Hostname || slices.ContainsFunc(s.Ingress, func(a netip.Addr) bool { return w.Config.PoolIndex(a) < 0 }))
 }
 
 // runs reports whether a speaker runs on a node, as far as that is known.
