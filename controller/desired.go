@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/allocator"
@@ -72,7 +73,7 @@ func conditionTypes(conditions []metav1.Condition) []string {
 // transition keeps the time of a condition whose status stays. A renumbering is another one when its addresses are others.
 func transition(old []metav1.Condition, c metav1.Condition, now time.Time) metav1.Time {
 	for _, o := range old {
-		if o.Type == c.Type && o.Status == c.Status && (c.Type != kube.ConditionRenumbering || o.Message == c.Message) {
+		if o.Type == c.Type && o.Status == c.Status && (c.Type != v1beta1.ConditionRenumbering || o.Message == c.Message) {
 			return o.LastTransitionTime
 		}
 	}
@@ -99,13 +100,13 @@ func allocatedCondition(o *allocator.Outcome) metav1.Condition {
 	if len(o.Addrs) == 0 {
 		status = metav1.ConditionFalse
 	}
-	return metav1.Condition{Type: kube.ConditionAllocated, Status: status, Reason: string(o.Reason), Message: o.Message()}
+	return metav1.Condition{Type: v1beta1.ConditionAllocated, Status: status, Reason: string(o.Reason), Message: o.Message()}
 }
 
 // announcedCondition says whether speakers answer for all of a Service's addresses. known is false where nothing is to be
 // said yet. The owner is not named, so that a failover writes nothing.
 func (s *syncer) announcedCondition(v *kube.Service, o *allocator.Outcome, owned map[netip.Addr]struct{}, now time.Time) (c metav1.Condition, known bool, recheck time.Duration) {
-	c.Type = kube.ConditionAnnounced
+	c.Type = v1beta1.ConditionAnnounced
 	if len(o.Addrs) == 0 {
 		delete(s.silent, v.Key)
 		return c, false, 0
@@ -178,7 +179,7 @@ func (s *syncer) tell(w written) {
 		}
 	}
 	for _, c := range w.want.Conditions {
-		if c.Type != kube.ConditionAllocated {
+		if c.Type != v1beta1.ConditionAllocated {
 			continue
 		}
 		gained := slices.DeleteFunc(slices.Clone(w.want.Addrs), func(a netip.Addr) bool { return slices.Contains(w.before.Value.Held, a) })

@@ -201,7 +201,7 @@ func TestAServiceThatIsNoLongerOursIsReleasedOnce(t *testing.T) {
 	d := newDesk(holds("p", "192.0.2.1"), func(v *kube.Service) {
 		v.Wanted = false
 		v.Ingress = ips("203.0.113.1") // the next controller was quick
-		v.Conditions = []metav1.Condition{{Type: kube.ConditionAllocated}, {Type: kube.ConditionAnnounced}}
+		v.Conditions = []metav1.Condition{{Type: v1beta1.ConditionAllocated}, {Type: v1beta1.ConditionAnnounced}}
 	})
 	want, differs, _ := d.ask()
 	if !differs || !slices.Equal(want.Addrs, ips("203.0.113.1")) || len(want.Pools) > 0 || len(want.Conditions) > 0 || len(want.Remove) != 2 {
@@ -216,10 +216,10 @@ func TestAServiceThatIsNoLongerOursIsReleasedOnce(t *testing.T) {
 func TestAPendingServiceSaysWhyAndNothingOfAnnouncing(t *testing.T) {
 	d := newDesk(func(v *kube.Service) {
 		v.WantPool = "x"
-		v.Conditions = []metav1.Condition{{Type: kube.ConditionAnnounced, Status: metav1.ConditionTrue}}
+		v.Conditions = []metav1.Condition{{Type: v1beta1.ConditionAnnounced, Status: metav1.ConditionTrue}}
 	})
 	want, differs, _ := d.ask()
-	if got := summary(want); !differs || !slices.Equal(got, []string{"Allocated=False PoolNotFound"}) || !slices.Equal(want.Remove, []string{kube.ConditionAnnounced}) {
+	if got := summary(want); !differs || !slices.Equal(got, []string{"Allocated=False PoolNotFound"}) || !slices.Equal(want.Remove, []string{v1beta1.ConditionAnnounced}) {
 		t.Errorf("says %v, removes %v", got, want.Remove)
 	}
 }
@@ -247,7 +247,7 @@ func TestAMoveHoldsBothAddressesForAWindowAndUntilTheNewOneIsAnnounced(t *testin
 	}
 	d.owned[fresh] = struct{}{}
 	done, differs, _ := d.ask()
-	if !differs || !slices.Equal(done.Addrs, []netip.Addr{fresh}) || !slices.Contains(done.Remove, kube.ConditionRenumbering) {
+	if !differs || !slices.Equal(done.Addrs, []netip.Addr{fresh}) || !slices.Contains(done.Remove, v1beta1.ConditionRenumbering) {
 		t.Errorf("when the window is over it writes %t %v, and removes %v", differs, done.Addrs, done.Remove)
 	}
 	d.write(done)

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/allocator"
@@ -76,7 +77,7 @@ func (c conflicts) unusable(addrs []netip.Addr) []string {
 // condition says that other machines have addresses of a Service.
 func (c conflicts) condition(addrs []netip.Addr) (metav1.Condition, bool) {
 	all := c.among(addrs, func(claimant) bool { return true })
-	return metav1.Condition{Type: kube.ConditionAddressConflict, Status: metav1.ConditionTrue, Reason: "StationAnswers",
+	return metav1.Condition{Type: v1beta1.ConditionAddressConflict, Status: metav1.ConditionTrue, Reason: "StationAnswers",
 		Message: fmt.Sprintf("another machine on the network has %s: find it by its hardware address and give it another address, or take this one out of the pool with excludedAddresses", strings.Join(all, " and ")),
 	}, len(all) > 0
 }

@@ -39,7 +39,7 @@ func TestWhatOthersHaveIsRememberedForAWhile(t *testing.T) {
 		t.Errorf("unusable: %v", got)
 	}
 	condition, is := c.condition(ips("192.0.2.1"))
-	if !is || condition.Type != kube.ConditionAddressConflict || !strings.Contains(condition.Message, stranger) {
+	if !is || condition.Type != v1beta1.ConditionAddressConflict || !strings.Contains(condition.Message, stranger) {
 		t.Errorf("condition %+v", condition)
 	}
 	if !c.learn(records(inConflict("192.0.2.1", true)), now) || len(c.unusable(ips("192.0.2.1"))) != 0 {
@@ -112,11 +112,11 @@ func TestAnAddressThatCannotBeAnnounced(t *testing.T) {
 	for _, c := range want.Conditions {
 		byType[c.Type] = c
 	}
-	announced := byType[kube.ConditionAnnounced]
+	announced := byType[v1beta1.ConditionAnnounced]
 	if announced.Status != metav1.ConditionFalse || announced.Reason != "AddressConflict" || !strings.Contains(announced.Message, stranger) {
 		t.Errorf("announced: %+v", announced)
 	}
-	if byType[kube.ConditionAddressConflict].Status != metav1.ConditionTrue {
+	if byType[v1beta1.ConditionAddressConflict].Status != metav1.ConditionTrue {
 		t.Errorf("conditions: %+v", want.Conditions)
 	}
 }

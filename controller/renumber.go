@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/pkg/allocator"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -25,7 +26,7 @@ func (s *syncer) renumberingCondition(o *allocator.Outcome) metav1.Condition {
 			news = append(news, a.String())
 		}
 	}
-	return metav1.Condition{Type: kube.ConditionRenumbering, Status: metav1.ConditionTrue, Reason: "MakeBeforeBreak",
+	return metav1.Condition{Type: v1beta1.ConditionRenumbering, Status: metav1.ConditionTrue, Reason: "MakeBeforeBreak",
 		Message: fmt.Sprintf("moves to %s; %s is held as well for %v, and for as long as only the old one is announced",
 			strings.Join(news, " and "), strings.Join(olds, " and "), s.renumberWindow)}
 }
@@ -33,7 +34,7 @@ func (s *syncer) renumberingCondition(o *allocator.Outcome) metav1.Condition {
 // windowLeft returns how much longer the old addresses of a Service are held at least.
 func (s *syncer) windowLeft(conditions []metav1.Condition, now time.Time) time.Duration {
 	for _, c := range conditions {
-		if c.Type == kube.ConditionRenumbering {
+		if c.Type == v1beta1.ConditionRenumbering {
 			return c.LastTransitionTime.Add(s.renumberWindow).Sub(now)
 		}
 	}

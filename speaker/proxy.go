@@ -13,6 +13,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
 )
 
@@ -121,7 +122,7 @@ func (p *proxyHealth) condition() (c metav1.Condition, is bool) {
 	if said == nil {
 		return c, false
 	}
-	c = metav1.Condition{Type: "KubeProxyHealthy", Status: metav1.ConditionTrue, Reason: "Healthy", Message: "it says that it is healthy"}
+	c = metav1.Condition{Type: v1beta1.ConditionKubeProxyHealthy, Status: metav1.ConditionTrue, Reason: "Healthy", Message: "it says that it is healthy"}
 	switch {
 	case said.failed < unhealthyAfter:
 	case said.ever:

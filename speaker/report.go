@@ -262,14 +262,14 @@ func (s *speaker) speakerStatus() v1beta1.SpeakerStatus {
 }
 
 func (s *speaker) conditions() []metav1.Condition {
-	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Ready", Message: "may own addresses"}
+	ready := metav1.Condition{Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready", Message: "may own addresses"}
 	if err := s.ready(); err != nil {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, "Starting", err.Error()
 	}
 	if s.leaving.Load() {
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, "Leaving", "hands its addresses over before it stops"
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1beta1.ReasonLeaving, "hands its addresses over before it stops"
 	}
-	agree := metav1.Condition{Type: "MembersAgree", Status: metav1.ConditionTrue, Reason: "AllHeard", Message: "a speaker is heard on every node"}
+	agree := metav1.Condition{Type: v1beta1.ConditionMembersAgree, Status: metav1.ConditionTrue, Reason: "AllHeard", Message: "a speaker is heard on every node"}
 	if silent := s.silentNodes(); len(silent) > 0 {
 		agree.Status, agree.Reason = metav1.ConditionFalse, "NodesSilent"
 		agree.Message = fmt.Sprintf("no speaker is heard on %s: look whether it runs there, and whether TCP and UDP port %d is open between the nodes", strings.Join(silent, ", "), s.port)
@@ -290,7 +290,7 @@ func (s *speaker) conditions() []metav1.Condition {
 		agree.Status, agree.Reason = metav1.ConditionFalse, "OtherGossipKey"
 		agree.Message = fmt.Sprintf("heard under another gossip key: %s; this speaker and they take nothing over from each other. See that all read the same Secret, and restart those that do not", strings.Join(names, ", "))
 	}
-	applied := metav1.Condition{Type: "ConfigApplied", Status: metav1.ConditionTrue, Reason: "Applied", Message: "everything is announced as planned"}
+	applied := metav1.Condition{Type: v1beta1.ConditionConfigApplied, Status: metav1.ConditionTrue, Reason: "Applied", Message: "everything is announced as planned"}
 	if text := s.setError.Load(); text != nil {
 		applied.Status, applied.Reason, applied.Message = metav1.ConditionFalse, "NotApplied", *text
 	}

@@ -109,7 +109,7 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 // bury says in the Speaker object of a speaker that fell silent that it announces nothing any more, since it cannot itself.
 func (w *statusWriter) bury(ctx context.Context, node string) error {
 	patch, err := kube.StatusPatch(v1beta1.SpeakerStatus{Conditions: []metav1.Condition{{
-		Type: "Ready", Status: metav1.ConditionUnknown, Reason: "NotHeard", LastTransitionTime: metav1.Now(),
+		Type: v1beta1.ConditionReady, Status: metav1.ConditionUnknown, Reason: "NotHeard", LastTransitionTime: metav1.Now(),
 		Message: "the other speakers do not hear it any more, and take over what it announced",
 	}}}, "")
 	if err != nil {

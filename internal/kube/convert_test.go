@@ -151,7 +151,7 @@ func TestTheStatusPatchOfAService(t *testing.T) {
 			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":null,"bellwether.dev/shared-as":null},"resourceVersion":"10","uid":"u1"},
 			  "status":{"loadBalancer":{"ingress":[]}}}`},
 		{"sets conditions and removes others, and leaves those of others alone",
-			ServiceStatus{Conditions: []metav1.Condition{{Type: ConditionAllocated, Status: metav1.ConditionFalse, Reason: "NoPool", Message: "m"}}, Remove: []string{ConditionAnnounced}},
+			ServiceStatus{Conditions: []metav1.Condition{{Type: v1beta1.ConditionAllocated, Status: metav1.ConditionFalse, Reason: "NoPool", Message: "m"}}, Remove: []string{v1beta1.ConditionAnnounced}},
 			`{"metadata":{"annotations":{"bellwether.dev/allocated-from":null,"bellwether.dev/shared-as":null},"resourceVersion":"10","uid":"u1"},
 			  "status":{"conditions":[{"type":"bellwether.dev/Allocated","status":"False","reason":"NoPool","message":"m","lastTransitionTime":null},
 			    {"$patch":"delete","type":"bellwether.dev/Announced"}],"loadBalancer":{"ingress":[]}}}`},

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/rest"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
@@ -181,7 +182,7 @@ func TestWritingAServiceLeavesWhatIsOthersAlone(t *testing.T) {
 	s.service = loadBalancer(annotated(AnnotationAllocatedFrom, "old", "example.com/theirs", "stays"), ourCondition, ingress("192.0.2.1"))
 	s.service.Name = "web"
 	written, err := s.WriteService(t.Context(), cluster.Key{Namespace: "default", Name: "web"}, "u1", "1", ServiceStatus{
-		Addrs: addrs("192.0.2.2"), Conditions: []metav1.Condition{{Type: ConditionAnnounced, Status: metav1.ConditionTrue}}, Remove: []string{ConditionAllocated}})
+		Addrs: addrs("192.0.2.2"), Conditions: []metav1.Condition{{Type: v1beta1.ConditionAnnounced, Status: metav1.ConditionTrue}}, Remove: []string{v1beta1.ConditionAllocated}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +193,7 @@ func TestWritingAServiceLeavesWhatIsOthersAlone(t *testing.T) {
 	for _, c := range written.Status.Conditions {
 		types[c.Type] = true
 	}
-	if len(types) != 2 || !types["example.com/Other"] || !types[ConditionAnnounced] {
+	if len(types) != 2 || !types["example.com/Other"] || !types[v1beta1.ConditionAnnounced] {
 		t.Errorf("conditions %v, want theirs and Announced", types)
 	}
 	if in := written.Status.LoadBalancer.Ingress; len(in) != 1 || in[0].IP != "192.0.2.2" {

@@ -24,16 +24,6 @@ const (
 // AnnotationDrain on a Node asks that others own what it owns, where they can. Any value but "false" counts.
 const AnnotationDrain = "bellwether.dev/drain"
 
-// The conditions of a Service.
-const (
-	ConditionAllocated = "bellwether.dev/Allocated"
-	ConditionAnnounced = "bellwether.dev/Announced"
-	// ConditionAddressConflict is there while another machine has an address of a Service.
-	ConditionAddressConflict = "bellwether.dev/AddressConflict"
-	// ConditionRenumbering is there while a Service holds an old and a new address.
-	ConditionRenumbering = "bellwether.dev/Renumbering"
-)
-
 // DefaultLoadBalancerClass is the spec.loadBalancerClass that is ours besides none at all.
 const DefaultLoadBalancerClass = "bellwether.dev/lb"
 

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
@@ -46,7 +47,7 @@ func ingress(entries ...string) func(*corev1.Service) {
 }
 
 func ourCondition(s *corev1.Service) {
-	s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{Type: "example.com/Other"}, metav1.Condition{Type: ConditionAllocated, Reason: "Exhausted"})
+	s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{Type: "example.com/Other"}, metav1.Condition{Type: v1beta1.ConditionAllocated, Reason: "Exhausted"})
 }
 
 func convert(s *corev1.Service) Service { return ServiceConverter(DefaultLoadBalancerClass)(s) }

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
@@ -67,7 +68,7 @@ func (e *explainer) speakers() {
 		versions[s.Status.Version] = true
 		good := true
 		for _, c := range s.Status.Conditions {
-			if c.Type == "MembersAgree" || c.Status == metav1.ConditionTrue || c.Type == "KubeProxyHealthy" && c.Status == metav1.ConditionUnknown {
+			if c.Type == v1beta1.ConditionMembersAgree || c.Status == metav1.ConditionTrue || c.Type == v1beta1.ConditionKubeProxyHealthy && c.Status == metav1.ConditionUnknown {
 				continue
 			}
 			good = false

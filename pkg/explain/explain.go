@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/allocator"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -182,7 +183,7 @@ func (e *explainer) controller() {
 		e.add("Controller", OK, "", "%s leads", c.Holder)
 	default:
 		state := Warning
-		if find(e.s.Conditions, conditionAllocated) == nil {
+		if find(e.s.Conditions, v1beta1.ConditionAllocated) == nil {
 			state = Broken
 		}
 		e.add("Controller", state, fmt.Sprintf("kubectl get pods -n %s -l app.kubernetes.io/component=controller", e.w.Namespace),
@@ -193,7 +194,7 @@ func (e *explainer) controller() {
 // address reports whether there is one.
 func (e *explainer) address() bool {
 	const step = "Address"
-	c := find(e.s.Conditions, conditionAllocated)
+	c := find(e.s.Conditions, v1beta1.ConditionAllocated)
 	switch {
 	case c == nil && len(e.s.Ingress) == 0:
 		e.add(step, Broken, fmt.Sprintf("kubectl logs -n %s -l app.kubernetes.io/component=controller", e.w.Namespace), "the controller has not looked at the Service yet")
@@ -231,7 +232,7 @@ func (e *explainer) allocationFix(c *metav1.Condition) string {
 }
 
 func (e *explainer) conflict() {
-	c := find(e.s.Conditions, conditionConflict)
+	c := find(e.s.Conditions, v1beta1.ConditionAddressConflict)
 	if c == nil || c.Status != metav1.ConditionTrue {
 		return
 	}
@@ -283,7 +284,7 @@ func (e *explainer) kubeProxy() {
 		if s == nil {
 			continue
 		}
-		c := find(s.Status.Conditions, "KubeProxyHealthy")
+		c := find(s.Status.Conditions, v1beta1.ConditionKubeProxyHealthy)
 		switch {
 		case c == nil || c.Status == metav1.ConditionUnknown:
 		case c.Status == metav1.ConditionTrue:
@@ -342,7 +343,7 @@ func (e *explainer) members() {
 	var order []string
 	for i := range e.w.Speakers {
 		s := &e.w.Speakers[i]
-		c := find(s.Status.Conditions, "MembersAgree")
+		c := find(s.Status.Conditions, v1beta1.ConditionMembersAgree)
 		if c == nil || c.Status != metav1.ConditionFalse {
 			continue
 		}

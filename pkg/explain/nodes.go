@@ -159,7 +159,7 @@ func (e *explainer) ruledOut(r announce.Reason, nodes []string) (says, fix strin
 		return "no speaker runs there, or is heard", pods
 	case announce.SpeakerStarting:
 		if s := e.w.speaker(nodes[0]); s != nil {
-			if c := find(s.Status.Conditions, "Ready"); c != nil {
+			if c := find(s.Status.Conditions, v1beta1.ConditionReady); c != nil {
 				return "the speaker is not ready: " + c.Message, pods
 			}
 		}

@@ -161,10 +161,10 @@ func (o *Overview) speakers(w *World) {
 				Version: s.Status.Version}
 			var says []string
 			for _, c := range s.Status.Conditions {
-				if c.Type == "Ready" {
+				if c.Type == v1beta1.ConditionReady {
 					line.Ready = c.Status == metav1.ConditionTrue
 				}
-				if c.Status == metav1.ConditionFalse || c.Type == "Ready" && !line.Ready {
+				if c.Status == metav1.ConditionFalse || c.Type == v1beta1.ConditionReady && !line.Ready {
 					says = append(says, c.Message)
 				}
 			}

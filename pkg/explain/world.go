@@ -57,12 +57,6 @@ type Service struct {
 	SourceRanges []string
 }
 
-// The conditions of a Service.
-const (
-	conditionAllocated = "bellwether.dev/Allocated"
-	conditionConflict  = "bellwether.dev/AddressConflict"
-)
-
 // View is the world as the speaker on a node sees it, when all is told.
 func (w *World) View(self string) announce.View {
 	v := announce.View{Self: self, Nodes: w.Nodes, Config: w.Config, Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{}}}
@@ -87,12 +81,12 @@ func (w *World) View(self string) announce.View {
 // member is what a speaker says of its node; alive is false for one that does not run, that the others do not hear any more, or that never
 // said anything.
 func (w *World) member(s *v1beta1.Speaker) (m cluster.Member, alive bool) {
-	ready := find(s.Status.Conditions, "Ready")
+	ready := find(s.Status.Conditions, v1beta1.ConditionReady)
 	if ready == nil || ready.Status == metav1.ConditionUnknown || !w.runs(s.Name) {
 		return m, false
 	}
 	m.Ready = ready.Status == metav1.ConditionTrue
-	m.Leaving = ready.Reason == "Leaving"
+	m.Leaving = ready.Reason == v1beta1.ReasonLeaving
 	for _, l := range s.Status.Links {
 		link := cluster.Link{Name: l.Name, Up: l.Up}
 		for _, text := range l.Prefixes {
