@@ -127,7 +127,7 @@ func TestTakingOver(t *testing.T) {
 				s.set(t, take(link0, a))
 				other.set(t, take(right, a))
 				time.Sleep(time.Second)
-				if got := seg.ask(t, a, synctest.Wait); len(got) != 1 {
+				if got := seg.ask(t, a, rest); len(got) != 1 {
 					t.Errorf("answered by %v", got)
 				}
 				if len(s.Have().Addrs[a].Links)+len(other.Have().Addrs[a].Links) != 1 {

@@ -108,7 +108,7 @@ func TestOvertakenWhileStopped(t *testing.T) {
 			seg.send(nil, question(t, a, asker))
 			thaw()
 			synctest.Wait()
-			if got := seg.ask(t, a, synctest.Wait); len(got) != 0 {
+			if got := seg.ask(t, a, rest); len(got) != 0 {
 				t.Errorf("%s: %v answer", a, got)
 			}
 			if n := len(seg.announcements(mark, a, ourMAC)); n != 0 {

@@ -58,7 +58,7 @@ func truth(t *testing.T, n *nic) []string {
 	out := n.world()
 	for _, name := range walkLinks() {
 		for _, a := range walkAddrs() {
-			for _, m := range n.segments[name].ask(t, a, synctest.Wait) {
+			for _, m := range n.segments[name].ask(t, a, rest) {
 				out = append(out, fmt.Sprintf("%s on %s at %s", a, name, m))
 			}
 		}

@@ -181,7 +181,7 @@ func TestHandover(t *testing.T) {
 				right.set(t, planOf(rightLink, false, addrs...))
 				for range 100 {
 					for _, a := range addrs {
-						if got := seg.ask(t, a, synctest.Wait); oldFirst && len(got) != 1 {
+						if got := seg.ask(t, a, rest); oldFirst && len(got) != 1 {
 							t.Fatalf("%s is answered by %v", a, got)
 						}
 					}
@@ -249,7 +249,7 @@ func TestAYieldIsTakenByWhoAsks(t *testing.T) {
 		other.set(t, theirs)
 		for range 60 {
 			for _, a := range addrs {
-				if got := seg.ask(t, a, synctest.Wait); len(got) != 1 {
+				if got := seg.ask(t, a, rest); len(got) != 1 {
 					t.Fatalf("%s is answered by %v", a, got)
 				}
 			}
