@@ -2,17 +2,20 @@ package main
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
 // metrics are the controller's own. Nothing is labelled by address or Service.
 type metrics struct {
-	leading prometheus.Gauge
-	pass    prometheus.Histogram
-	writes  *prometheus.CounterVec
-	pools   *prometheus.GaugeVec
-	used    *prometheus.GaugeVec
-	pending prometheus.Gauge
-	names   map[string]struct{}
+	leading  prometheus.Gauge
+	pass     prometheus.Histogram
+	writes   *prometheus.CounterVec
+	pools    *prometheus.GaugeVec
+	used     *prometheus.GaugeVec
+	pending  prometheus.Gauge
+	problems *prometheus.GaugeVec
+	names    map[string]struct{}
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -27,17 +30,26 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		used: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "bellwether_allocator_addresses_in_use_total",
 			Help: "Addresses of a pool that Services hold."}, []string{"pool", "family"}),
 		pending: prometheus.NewGauge(prometheus.GaugeOpts{Name: "bellwether_allocator_services_pending", Help: "Services that hold no address."}),
-		names:   map[string]struct{}{},
+		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "bellwether_config_problems",
+			Help: "What is wrong with Bellwether's objects, by kind."}, []string{"kind"}),
+		names: map[string]struct{}{},
 	}
 	for _, result := range []string{"ok", "conflict", "error"} {
 		m.writes.WithLabelValues(result) // what has not happened is 0, and not unknown
 	}
-	r.MustRegister(m.leading, m.pass, m.writes, m.pools, m.used, m.pending)
+	r.MustRegister(m.leading, m.pass, m.writes, m.pools, m.used, m.pending, m.problems)
 	return m
 }
 
 // observe projects what a pass decided onto the gauges.
-func (m *metrics) observe(world *snapshot) {
+func (m *metrics) observe(world *snapshot, problems []config.Problem) {
+	m.problems.Reset()
+	for _, kind := range config.Kinds() {
+		m.problems.WithLabelValues(kind) // none is 0, and not unknown
+	}
+	for _, p := range problems {
+		m.problems.WithLabelValues(p.Kind).Inc()
+	}
 	pending := 0
 	for _, o := range world.Assignments.Services {
 		if len(o.Addrs) == 0 {

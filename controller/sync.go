@@ -125,7 +125,7 @@ func (s *syncer) ready() error {
 }
 
 // pass is one turn: see, assign, write what differs.
-func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
+func (s *syncer) pass(ctx context.Context, _ time.Time) (time.Duration, error) {
 	if !s.synced() {
 		return 20 * time.Millisecond, nil
 	}
@@ -172,7 +172,7 @@ func (s *syncer) pass(ctx context.Context) (time.Duration, error) {
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	again = reconcile.Sooner(again, s.write(ctx, world))
 	s.dump.Store(world)
-	s.metrics.observe(world)
+	s.metrics.observe(world, s.problems)
 	s.reports.box.Put(s.report(world))
 	return again, nil
 }

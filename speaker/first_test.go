@@ -9,6 +9,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 )
 
 // TestOnlyANewAddressIsAFirstClaim: what another node has announced before is taken over, and not asked for as if it were new.
@@ -28,7 +29,7 @@ func TestOnlyANewAddressIsAFirstClaim(t *testing.T) {
 		if announced {
 			have.Addrs = map[netip.Addr]l2.State{a: {Links: []string{"eth0"}}}
 		}
-		s.mark(plan, view, have, now)
+		s.mark(plan, view, have, now, now)
 		now = now.Add(time.Hour)
 		if got := plan.L2.Addrs[a].First; got != want {
 			t.Errorf("%s: first %t, want %t", says, got, want)
@@ -76,6 +77,7 @@ func TestWhoComesBackIsToldAgain(t *testing.T) {
 
 func TestTheStationsOfOthers(t *testing.T) {
 	var s seizure
+	var heard []heartbeat.Heard
 	at := func(macs ...byte) cluster.Member {
 		var m cluster.Member
 		for _, b := range macs {
@@ -89,7 +91,7 @@ func TestTheStationsOfOthers(t *testing.T) {
 		for _, n := range nodes {
 			view.Nodes = append(view.Nodes, cluster.Node{Name: n})
 		}
-		all, known := s.others(view)
+		all, known := s.others(view, heard)
 		var last []byte
 		for _, m := range all {
 			last = append(last, m[5])
@@ -104,5 +106,8 @@ func TestTheStationsOfOthers(t *testing.T) {
 	step("all are heard", all, map[string]cluster.Member{"me": at(1), "a": at(2), "b": at(4, 3)}, true, 2, 3, 4)
 	step("one falls silent", all, map[string]cluster.Member{"me": at(1), "b": at(4, 3)}, true, 2, 3, 4)
 	step("one has got another NIC", all, map[string]cluster.Member{"me": at(1), "b": at(5)}, true, 2, 5)
+	heard = []heartbeat.Heard{{Peer: heartbeat.Peer{Node: "b", Link: "eth0"}, MAC: cluster.MAC{2, 0, 0, 0, 0, 6}}}
+	step("one is heard from a NIC that it has not told of", all, map[string]cluster.Member{"me": at(1), "b": at(5)}, true, 2, 5, 6)
+	heard[0].MAC[5] = 5
 	step("one is gone for good", []string{"me", "b"}, map[string]cluster.Member{"me": at(1), "b": at(5)}, true, 5)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,6 +17,8 @@ type metrics struct {
 	announced prometheus.Gauge
 	changes   *prometheus.CounterVec
 	conflicts prometheus.Counter
+	toWire    prometheus.Histogram
+	failover  prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
@@ -27,6 +30,11 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bellwether_speaker_owner_changes_total",
 			Help: "Times that this node took an address, lost one, or saw one move between others."}, []string{"change"}),
 	}
+	m.toWire = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bellwether_event_to_wire_seconds",
+		Help: "Time from an event until what it changes on layer 2 is carried out.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)})
+	m.failover = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bellwether_failover_duration_seconds",
+		Help:    "Time from the news that an owner is lost until its address is answered for here, for each address.",
+		Buckets: prometheus.ExponentialBuckets(0.005, 2, 12)})
 	for _, change := range []string{"gained", "lost", "elsewhere"} {
 		m.changes.WithLabelValues(change) // what has not happened is 0, and not unknown
 	}
@@ -37,7 +45,7 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 			func() float64 { return float64(of.Load()) })
 	}
 	beat := s.heartbeat.Counters()
-	r.MustRegister(m.pass, m.announced, m.changes, m.conflicts, wire{s.counters}, routerMetrics{s.bgp.Have, s.dropped},
+	r.MustRegister(m.pass, m.announced, m.changes, m.conflicts, m.toWire, m.failover, wire{s.counters}, routerMetrics{s.bgp.Have, s.dropped},
 		count("frames_sent_total", "Heartbeat frames sent, on all links.", &beat.Sent),
 		count("frames_received_total", "Heartbeat frames received, on all links.", &beat.Received),
 		count("accusations_total", "Times that this node found another's link silent.", &beat.Accusations),
@@ -68,6 +76,13 @@ func conflicting(have l2.Have) (n float64) {
 	return n
 }
 
+// tookOver counts takeovers by how long they took.
+func (m *metrics) tookOver(took []time.Duration) {
+	for _, t := range took {
+		m.failover.Observe(t.Seconds())
+	}
+}
+
 // verdict counts a change of owner.
 func (m *metrics) verdict(was, is announce.Verdict) {
 	switch {
@@ -96,5 +111,8 @@ func (w wire) Collect(ch chan<- prometheus.Metric) {
 			desc := prometheus.NewDesc("bellwether_layer2_"+name+"_total", "Frames of this protocol, as the name says.", []string{"protocol"}, nil)
 			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), family)
 		}
+		below, count, sum := c.Latency.Read()
+		desc := prometheus.NewDesc("bellwether_layer2_reply_duration_seconds", "Time from a question's arrival until its answer was sent.", []string{"protocol"}, nil)
+		ch <- prometheus.MustNewConstHistogram(desc, count, sum, below, family)
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
@@ -35,6 +37,12 @@ func (m routerMetrics) Collect(out chan<- prometheus.Metric) {
 		send(routerDesc("bgp_session_up", "1 where the BGP session with the peer is established.", "peer"), prometheus.GaugeValue, truth(s.State == bgp.Established), peer)
 		send(routerDesc("bgp_announced_prefixes", "Routes that the peer has been told.", "peer"), prometheus.GaugeValue, float64(s.Advertised), peer)
 		send(routerDesc("bgp_session_losses_total", "Times that an established session ended.", "peer"), prometheus.CounterValue, float64(s.Flaps), peer)
+		messages := routerDesc("bgp_messages_total", "BGP messages to and from the peer, by type.", "peer", "direction", "type")
+		for direction, types := range s.Messages(context.Background()) {
+			for name, n := range types {
+				send(messages, prometheus.CounterValue, float64(n), peer, direction, name)
+			}
+		}
 		if s.BFD == nil {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
+	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 )
 
 // seizure remembers who owned which address, so that one whose owner is heard no more is asked for on the segment before it is
@@ -15,7 +16,7 @@ import (
 // owned an address, somebody may all the same who is not heard.
 type seizure struct {
 	owners map[netip.Addr]string    // by the last plan; "" where it had none
-	from   map[netip.Addr]string    // being taken over from these, and not announced yet
+	from   map[netip.Addr]loss      // being taken over, and not announced yet
 	gains  map[netip.Addr]time.Time // to be taken over from living owners, since when
 	first  map[netip.Addr]struct{}  // nobody has had these before, and they are not announced yet
 	met    map[string]struct{}      // nodes whose speakers have ever been heard
@@ -24,14 +25,21 @@ type seizure struct {
 	again  int                      // how often speakers have come back that had not started anew
 }
 
+// loss is when it became known that an owner is lost.
+type loss struct {
+	owner string
+	since time.Time
+}
+
 // nobody stands for the owner of an address that no plan has named.
 const nobody = "nobody that is known"
 
 // mark says in a plan what is to be asked for first, and what is to be taken a little later, as its owner is alive and may not know
-// yet that it is to give it up. It changes the plan's own map, and returns how soon the plan is another; 0 for never.
-func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, now time.Time) (again time.Duration) {
+// yet that it is to give it up. It is asked for when something happened, and changes the plan's own map. It returns how soon the plan is another, 0 for never; and how long it took
+// from the loss of an owner, for each address that has been taken over from it since the last time.
+func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, asked, now time.Time) (again time.Duration, took []time.Duration) {
 	silent, missing := s.unheard(view)
-	owners, from, gains := make(map[netip.Addr]string, len(s.owners)), map[netip.Addr]string{}, map[netip.Addr]time.Time{}
+	owners, from, gains := make(map[netip.Addr]string, len(s.owners)), map[netip.Addr]loss{}, map[netip.Addr]time.Time{}
 	first := map[netip.Addr]struct{}{}
 	for _, verdicts := range plan.Why {
 		for _, v := range verdicts {
@@ -48,13 +56,19 @@ func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, now
 			if before == "" && (silent || known && missing) {
 				before = nobody
 			}
-			if last, going := s.from[v.Addr]; going && len(have.Addrs[v.Addr].Links) == 0 {
-				before = last
+			last, going := s.from[v.Addr]
+			switch state := have.Addrs[v.Addr]; {
+			case !going:
+				last.since = asked
+			case len(state.Links) == 0:
+				before = last.owner
+			case last.owner != nobody:
+				took = append(took, state.Since.Sub(last.since))
 			}
 			switch {
 			case before == "" || before == view.Self || before == nobody && !silent && !missing:
 			case !handsOver(view.Alive.Alive, before):
-				from[v.Addr] = before
+				from[v.Addr] = loss{owner: before, since: last.since}
 			case !view.Alive.Alive[before].Leaving:
 				began, waiting := s.gains[v.Addr]
 				if !waiting {
@@ -83,12 +97,16 @@ func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, now
 		plan.L2.Addrs[a] = announce.L2{Yield: true}
 	}
 	s.owners, s.from, s.gains, s.first = owners, from, gains, first
-	return again
+	return again, took
 }
 
 // others returns the hardware addresses of the other nodes' links, of dead ones too, sorted, and whether it knows some of every node.
-func (s *seizure) others(view announce.View) (all []cluster.MAC, allKnown bool) {
-	macs := make(map[string][]cluster.MAC, len(view.Nodes))
+// A node that has got another card is heard with that before it has told of it.
+func (s *seizure) others(view announce.View, heard []heartbeat.Heard) (all []cluster.MAC, allKnown bool) {
+	macs, from := make(map[string][]cluster.MAC, len(view.Nodes)), map[string][]cluster.MAC{}
+	for _, h := range heard {
+		from[h.Node] = append(from[h.Node], h.MAC)
+	}
 	allKnown = true
 	for _, n := range view.Nodes {
 		if n.Name == view.Self {
@@ -101,6 +119,9 @@ func (s *seizure) others(view announce.View) (all []cluster.MAC, allKnown bool) 
 				known = append(known, l.MAC)
 			}
 		}
+		known = slices.Concat(known, from[n.Name])
+		slices.SortFunc(known, cluster.MAC.Compare)
+		known = slices.Compact(known)
 		macs[n.Name] = known
 		all = append(all, known...)
 		allKnown = allKnown && len(known) > 0

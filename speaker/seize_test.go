@@ -96,7 +96,7 @@ func TestWhatIsTakenFromTheDeadIsAskedFor(t *testing.T) {
 						}
 					}
 				}
-				s.mark(plan, view, st.have, now)
+				s.mark(plan, view, st.have, now, now)
 				now = now.Add(time.Hour)
 				if got := plan.L2.Addrs[a].Ask; got != st.ask {
 					t.Errorf("%s: asked for first: %t, want %t", st.says, got, st.ask)
@@ -114,7 +114,7 @@ func TestALivingOwnerIsGivenTime(t *testing.T) {
 			Why: map[cluster.Key][]announce.Verdict{{Name: "web"}: {{Addr: a, Owner: owner}}}}
 		view := announce.View{Self: "me", Nodes: []cluster.Node{{Name: "me"}, {Name: "other"}},
 			Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{"other": other}}}
-		again := s.mark(plan, view, l2.Have{}, now.Add(at))
+		again, _ := s.mark(plan, view, l2.Have{}, now.Add(at), now.Add(at))
 		return plan.L2.Addrs[a], again
 	}
 	for _, c := range []struct {
@@ -166,6 +166,33 @@ func TestAnObjectIsClearedWhenItsSpeakerStaysSilent(t *testing.T) {
 		silent := map[string]time.Time{"other": now}
 		if got := buried(silent, c.alive, c.answering, now.Add(c.after)); len(got) != c.buried || len(silent) != c.left {
 			t.Errorf("%s: cleared %v, left %v", c.says, got, silent)
+		}
+	}
+}
+
+func TestHowLongATakeoverTook(t *testing.T) {
+	a, now := netip.MustParseAddr("192.0.2.1"), time.Unix(1000, 0)
+	var s seizure
+	step := func(owner string, have l2.Have, at time.Duration) []time.Duration {
+		plan := announce.Plan{L2: announce.L2Plan{Addrs: map[netip.Addr]announce.L2{a: {Links: []string{"eth0"}, Yield: owner != "me"}}},
+			Why: map[cluster.Key][]announce.Verdict{{Name: "web"}: {{Addr: a, Owner: owner}}}}
+		view := announce.View{Self: "me", Nodes: []cluster.Node{{Name: "me"}, {Name: "other"}}, Alive: cluster.Members{Known: true, Alive: map[string]cluster.Member{}}}
+		if owner != "me" {
+			view.Alive.Alive[owner] = cluster.Member{Ready: true}
+		}
+		_, took := s.mark(plan, view, have, now.Add(at), now.Add(at+time.Millisecond))
+		return took
+	}
+	announced := l2.Have{Addrs: map[netip.Addr]l2.State{a: {Links: []string{"eth0"}, Since: now.Add(90 * time.Millisecond)}}}
+	for i, c := range []struct {
+		owner string
+		have  l2.Have
+		at    time.Duration
+		want  int
+	}{{"other", l2.Have{}, 0, 0}, {"me", l2.Have{}, 50 * time.Millisecond, 0}, {"me", l2.Have{}, 80 * time.Millisecond, 0}, {"me", announced, time.Second, 1}, {"me", announced, 2 * time.Second, 0}} {
+		took := step(c.owner, c.have, c.at)
+		if len(took) != c.want || c.want > 0 && took[0] != 40*time.Millisecond {
+			t.Errorf("step %d: %v", i, took)
 		}
 	}
 }

@@ -51,7 +51,7 @@ type speaker struct {
 	alive       atomic.Pointer[cluster.Members]
 	ownLinks    atomic.Pointer[[]cluster.Link]
 
-	plans     *reconcile.Latest[announce.L2Plan]
+	orders    *reconcile.Latest[order]
 	l2        *l2.Announcer
 	bgp       *bgp.Announcer
 	bfd       *bfd.Engine
@@ -115,7 +115,7 @@ func (s *speaker) able() error {
 }
 
 // pass looks at the world once and decides.
-func (s *speaker) pass(context.Context) (time.Duration, error) {
+func (s *speaker) pass(_ context.Context, asked time.Time) (time.Duration, error) {
 	if s.nodes.Synced() {
 		s.meet()
 	}
@@ -134,17 +134,19 @@ func (s *speaker) pass(context.Context) (time.Duration, error) {
 	view, later := s.view()
 	again = reconcile.Sooner(again, later)
 	plan := announce.Decide(view)
-	again = reconcile.Sooner(again, s.seizure.mark(plan, view, s.l2.Have(), time.Now()))
-	plan.L2.Others, plan.L2.AllKnown = s.seizure.others(view)
+	soon, took := s.seizure.mark(plan, view, s.l2.Have(), asked, time.Now())
+	again = reconcile.Sooner(again, soon)
+	plan.L2.Others, plan.L2.AllKnown = s.seizure.others(view, s.found().Heard)
 	plan.L2.Again = s.seizure.returned(view)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	old := s.planned.Load()
 	if old == nil || s.leaving.Load() || !old.L2.Equal(plan.L2) || s.setError.Load() != nil {
-		s.plans.Put(plan.L2)
+		s.orders.Put(order{plan: plan.L2, asked: asked})
 	}
 	if old == nil || !old.BGP.Equal(plan.BGP) {
 		s.bgp.Set(plan.BGP)
 	}
+	s.metrics.tookOver(took)
 	s.explain(view, plan)
 	s.seen.Store(&view)
 	s.planned.Store(&plan)
@@ -284,13 +286,20 @@ func (s *speaker) parseConfig() {
 	s.config, _ = config.Parse(s.objects.Objects())
 }
 
+// order is what is to be announced, and when something happened that makes it so.
+type order struct {
+	plan  announce.L2Plan
+	asked time.Time
+}
+
 // act carries out the newest plan, and tries again while it does not hold.
 func (s *speaker) act(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case plan := <-s.plans.C():
+		case o := <-s.orders.C():
+			plan := o.plan
 			leaving := s.leaving.Load()
 			if _, err := s.l2.Set(ctx, plan); err != nil && ctx.Err() == nil {
 				text := err.Error()
@@ -299,6 +308,7 @@ func (s *speaker) act(ctx context.Context) error {
 				time.AfterFunc(time.Second, s.poke.Ring)
 			} else {
 				s.setError.Store(nil)
+				s.metrics.toWire.Observe(time.Since(o.asked).Seconds())
 			}
 			if leaving && yieldsAll(plan) {
 				s.yielded.Store(true)

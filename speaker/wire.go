@@ -17,7 +17,6 @@ import (
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/internal/obs"
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
-	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -49,7 +48,7 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		notReadyDelay: o.notReadyDelay,
 		log:           log,
 		local:         reconcile.NewPoke(),
-		plans:         reconcile.NewLatest[announce.L2Plan](),
+		orders:        reconcile.NewLatest[order](),
 		changed:       reconcile.NewPoke(),
 		readyAtFirst:  map[string]bool{},
 		counters:      &l2.Counters{},

@@ -1,5 +1,5 @@
 // Package components builds the programs that the lab runs (Kubernetes, etcd,
-// containerd, runc, helm) from their Go modules, once per version, into a cache
+// containerd, runc) and that scenarios try it with, from their Go modules, once per version, into a cache
 // outside the repository, and installs the Debian packages the lab needs.
 package components
 
@@ -71,6 +71,20 @@ func Helm() Component {
 	const pkg = "helm.sh/helm/v3/internal/version."
 	return Component{
 		Name: "helm", Module: "helm.sh/helm/v3", Packages: []string{"tool"}, Commands: []string{"helm"}, Stamp: []string{pkg + "version=%s"},
+	}
+}
+
+// Skipper is an ingress controller.
+func Skipper() Component {
+	return Component{
+		Name: "skipper", Module: "github.com/zalando/skipper", Packages: []string{"tool"}, Commands: []string{"skipper"}, Stamp: []string{"main.version=%s"},
+	}
+}
+
+// MetalLB is its controller and its speaker.
+func MetalLB() Component {
+	return Component{
+		Name: "metallb", Module: "go.universe.tf/metallb", Packages: []string{"tool"}, Commands: []string{"controller", "speaker"},
 	}
 }
 

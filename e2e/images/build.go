@@ -37,21 +37,26 @@ type Image struct {
 // Pack builds the spec for one architecture and writes its tarball into out.
 // The file has its final content or does not change.
 func (b Builder) Pack(ctx context.Context, s Spec, arch, out string) (Image, error) {
-	packed, err := b.pack(ctx, s, arch, out)
+	binary, err := b.compile(ctx, s, arch)
+	if err != nil {
+		return Image{}, fmt.Errorf("packing %s for %s: %w", s.Name, arch, err)
+	}
+	return b.PackBinary(s, binary, arch, out)
+}
+
+// PackBinary is Pack with a binary that has been built already.
+func (b Builder) PackBinary(s Spec, binary []byte, arch, out string) (Image, error) {
+	packed, err := b.pack(s, binary, arch, out)
 	if err != nil {
 		return Image{}, fmt.Errorf("packing %s for %s: %w", s.Name, arch, err)
 	}
 	return packed, nil
 }
 
-func (b Builder) pack(ctx context.Context, s Spec, arch, out string) (_ Image, err error) {
+func (b Builder) pack(s Spec, binary []byte, arch, out string) (Image, error) {
 	ref, err := name.NewTag(s.Reference(b.Version))
 	if err != nil {
 		return Image{}, fmt.Errorf("naming it: %w", err)
-	}
-	binary, err := b.compile(ctx, s, arch)
-	if err != nil {
-		return Image{}, err
 	}
 	img, err := b.assemble(s, arch, binary)
 	if err != nil {

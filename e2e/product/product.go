@@ -136,6 +136,28 @@ func (p *Product) Helm(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// LoadPrograms builds another project's programs, packs each as the image that names has for it, and gives them to the nodes.
+func (p *Product) LoadPrograms(ctx context.Context, c components.Component, names map[string]string) error {
+	bins, err := components.Ensure(ctx, os.Stderr, c)
+	if err != nil {
+		return err
+	}
+	var files []string
+	for program, name := range names {
+		binary, err := os.ReadFile(bins[program])
+		if err != nil {
+			return err
+		}
+		spec := images.Spec{Name: name, User: "0:0", Description: program + " of " + c.Module}
+		image, err := images.Builder{Repo: p.Repo, Version: "dev"}.PackBinary(spec, binary, runtime.GOARCH, filepath.Join(p.Lab.Dir(), "packed"))
+		if err != nil {
+			return err
+		}
+		files = append(files, image.File)
+	}
+	return p.Lab.LoadImages(ctx, files...)
+}
+
 // WaitReady waits until all of Bellwether's Pods are there, and every speaker may own addresses.
 func (p *Product) WaitReady(ctx context.Context) error {
 	for _, workload := range []string{"deployment/bellwether-controller", "daemonset/bellwether-speaker"} {

@@ -299,7 +299,7 @@ func (s *ledgered) controller(name string) *lab.Process {
 }
 
 // act is for what must succeed.
-func (s *ledgered) act(err error) {
+func (s *scene) act(err error) {
 	s.Helper()
 	if err != nil {
 		s.Fatal(err)

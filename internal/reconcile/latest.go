@@ -1,5 +1,7 @@
 package reconcile
 
+import "time"
+
 // Latest is a mailbox of one: a new value replaces one that was not taken yet, so a slow taker never delays a putter and
 // always sees the newest. One goroutine takes; any may put.
 type Latest[T any] struct {
@@ -27,8 +29,8 @@ func (l *Latest[T]) Put(v T) {
 // C delivers values; each is delivered once.
 func (l *Latest[T]) C() <-chan T { return l.ch }
 
-// Poke is a wake-up: a channel of size one that any number of sources may ring without blocking.
-type Poke chan struct{}
+// Poke is a wake-up: a channel of size one that any number of sources may ring without blocking. It carries when it was rung first.
+type Poke chan time.Time
 
 // NewPoke returns a Poke that has not been rung.
 func NewPoke() Poke { return make(Poke, 1) }
@@ -36,7 +38,7 @@ func NewPoke() Poke { return make(Poke, 1) }
 // Ring wakes the taker; pokes that were not taken yet melt into one.
 func (p Poke) Ring() {
 	select {
-	case p <- struct{}{}:
+	case p <- time.Now():
 	default:
 	}
 }

@@ -14,9 +14,9 @@ import (
 type Loop struct {
 	Name string
 	Poke Poke
-	// Pass does the work. A returned error is logged and the pass retried; a positive duration asks for another
-	// pass after that long even if nothing happens.
-	Pass func(ctx context.Context) (again time.Duration, err error)
+	// Pass does the work. It is given when it was asked for: when the poke was rung, or the time had come. A returned error is logged and
+	// the pass retried; a positive duration asks for another pass after that long even if nothing happens.
+	Pass func(ctx context.Context, asked time.Time) (again time.Duration, err error)
 	// Settle is the least time between two passes; zero means none but the rest that a flood is paid with.
 	Settle time.Duration
 	// Resync is the longest time between two passes; zero means no resync.
@@ -32,14 +32,15 @@ func (l *Loop) Run(ctx context.Context) error {
 	wake := time.NewTimer(0)
 	defer wake.Stop()
 	for {
+		var asked time.Time
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-wake.C:
-		case <-l.Poke:
+		case asked = <-wake.C:
+		case asked = <-l.Poke:
 		}
 		started := time.Now()
-		again, err := l.Pass(ctx)
+		again, err := l.Pass(ctx, asked)
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -30,7 +30,7 @@ func run(t *testing.T, l *Loop) {
 func TestPokesThatArriveDuringAPassBecomeOneMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := 0
-		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
+		l := &Loop{Poke: NewPoke(), Pass: func(context.Context, time.Time) (time.Duration, error) {
 			passes++
 			time.Sleep(10 * time.Millisecond)
 			return 0, nil
@@ -50,7 +50,7 @@ func TestPokesThatArriveDuringAPassBecomeOneMore(t *testing.T) {
 func TestAFloodOfPokesTakesATenthOfACore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := 0
-		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
+		l := &Loop{Poke: NewPoke(), Pass: func(context.Context, time.Time) (time.Duration, error) {
 			passes++
 			time.Sleep(10 * time.Millisecond)
 			return 0, nil
@@ -75,7 +75,7 @@ func TestAFewPokesAreAnsweredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		var at []time.Duration
-		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
+		l := &Loop{Poke: NewPoke(), Pass: func(context.Context, time.Time) (time.Duration, error) {
 			at = append(at, time.Since(began))
 			time.Sleep(3 * time.Millisecond)
 			return 0, nil
@@ -96,7 +96,7 @@ func TestAFailedPassIsRetriedWithBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Duration
 		start := time.Now()
-		l := &Loop{Poke: NewPoke(), RetryMax: 400 * time.Millisecond, Pass: func(context.Context) (time.Duration, error) {
+		l := &Loop{Poke: NewPoke(), RetryMax: 400 * time.Millisecond, Pass: func(context.Context, time.Time) (time.Duration, error) {
 			at = append(at, time.Since(start))
 			if len(at) > 5 {
 				return 0, nil
@@ -121,7 +121,7 @@ func TestAFailedPassIsRetriedWithBackoff(t *testing.T) {
 func TestAPassRunsAtLeastOnceEveryResync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := 0
-		l := &Loop{Poke: NewPoke(), Resync: time.Minute, Pass: func(context.Context) (time.Duration, error) {
+		l := &Loop{Poke: NewPoke(), Resync: time.Minute, Pass: func(context.Context, time.Time) (time.Duration, error) {
 			passes++
 			return 0, nil
 		}}
@@ -152,7 +152,7 @@ func TestLatestKeepsTheNewest(t *testing.T) {
 func TestAProcessThatWasFrozenInAPassIsSoonBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var passes []time.Time
-		l := &Loop{Poke: NewPoke(), Pass: func(context.Context) (time.Duration, error) {
+		l := &Loop{Poke: NewPoke(), Pass: func(context.Context, time.Time) (time.Duration, error) {
 			passes = append(passes, time.Now())
 			if len(passes) == 1 {
 				time.Sleep(time.Minute)

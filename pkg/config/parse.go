@@ -27,6 +27,11 @@ const (
 	KindCommunity        = "Community"
 )
 
+// Kinds returns them all.
+func Kinds() []string {
+	return []string{KindIPAddressPool, KindL2Advertisement, KindBGPPeer, KindBGPAdvertisement, KindBFDProfile, KindCommunity}
+}
+
 // ProblemReason says what is wrong with an object, in the form of a condition's reason.
 type ProblemReason string
 

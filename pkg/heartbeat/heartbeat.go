@@ -42,10 +42,11 @@ type Findings struct {
 	Heard []Heard `json:"heard,omitempty"`
 }
 
-// Heard is a node that is heard on a segment.
+// Heard is a node that is heard on a segment, and from where: its State may still tell of the card that it had before.
 type Heard struct {
 	Peer
-	State []byte `json:"-"`
+	MAC   cluster.MAC `json:"-"`
+	State []byte      `json:"-"`
 }
 
 // Counters count frames, over all links.

@@ -118,6 +118,7 @@ func (s *segment) hear(frame []byte, now time.Time) {
 		s.regroup, s.changed = true, true
 		return
 	}
+	s.changed = s.changed || p.mac != at
 	p.seq, p.mac, p.heard, p.asked = m.seq, at, now, 0
 	// Of two that watch each other one asks a little earlier, which the other hears.
 	p.askAt = now.Add(time.Duration(float64(s.timings.Ask) * (0.8 + 0.2*s.rng.Float64())))
@@ -379,7 +380,7 @@ func (s *segment) findings() Findings {
 		case p.silent:
 			f.Silent = append(f.Silent, p.who)
 		case p.epoch != 0:
-			f.Heard = append(f.Heard, Heard{Peer: p.who, State: p.state})
+			f.Heard = append(f.Heard, Heard{Peer: p.who, MAC: p.mac, State: p.state})
 		}
 	}
 	return f

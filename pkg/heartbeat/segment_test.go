@@ -417,6 +417,24 @@ func TestNewcomersLearnWhoIsMissed(t *testing.T) {
 	w.until(t, "the newcomer knows", func() bool { return slices.Equal(w.misses(0), []int{3}) })
 }
 
+// TestAnotherCard: a node that is heard again is known by the card that it has now, in the same moment.
+func TestAnotherCard(t *testing.T) {
+	w := newWorld(3, 4)
+	w.run(5 * time.Second)
+	w.nodes[1].off = true
+	w.until(t, "it is missed", func() bool { return w.missedByAll(1) })
+	w.boot(1, "secret")
+	w.nodes[1].mac = macOf(77)
+	var heard []Heard
+	w.until(t, "it is heard", func() bool {
+		heard = slices.DeleteFunc(w.nodes[0].findings().Heard, func(h Heard) bool { return h.Node != "node-1" })
+		return len(heard) > 0
+	})
+	if heard[0].MAC != macOf(77) {
+		t.Errorf("it is heard as %v", heard[0])
+	}
+}
+
 // TestGoodbye: who stops as planned is not missed.
 func TestGoodbye(t *testing.T) {
 	w := newWorld(4, 11)

@@ -62,8 +62,8 @@ func routes(id identity) http.Handler {
 			local = a
 		}
 		// A failed write means that the client is gone; there is nobody to tell.
-		_, _ = fmt.Fprintf(w, "name: %s\nnode: %s\nhostname: %s\nclient: %s\nserver: %s\n",
-			id.name, id.node, id.hostname, r.RemoteAddr, local)
+		_, _ = fmt.Fprintf(w, "name: %s\nnode: %s\nhostname: %s\nclient: %s\nserver: %s\nforwarded-for: %s\n",
+			id.name, id.node, id.hostname, r.RemoteAddr, local, r.Header.Get("X-Forwarded-For"))
 	})
 	return mux
 }

@@ -59,6 +59,8 @@ type State struct {
 	BFD *bfd.Status
 	// Closed is true for a session that has ended in order and is not wanted until the plan says otherwise.
 	Closed bool
+
+	server *peerServer // nil where nothing has been said to the peer yet
 }
 
 // Established is what State.State is while routes are exchanged.

@@ -227,6 +227,9 @@ func TestEveryPeerGetsWhatIsMeantForIt(t *testing.T) {
 		have := b.Have()
 		return have["outside"].Advertised == 2 && have["inside"].Advertised == 2 && have["outside"].PeerASN == 65001
 	})
+	if m := b.Have()["outside"].Messages(t.Context()); m["sent"]["update"] < 2 || m["sent"]["open"] != 1 || m["received"]["open"] != 1 {
+		t.Errorf("counted %v", m)
+	}
 
 	changed := plan["outside"]
 	changed.Routes = map[netip.Prefix]*announce.Route{prefix("198.51.100.1/32"): {}}

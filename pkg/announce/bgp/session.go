@@ -418,7 +418,7 @@ func (s *session) withdraw(prefix netip.Prefix) (again time.Duration) {
 }
 
 func (s *session) status() State {
-	st := State{State: s.state, Since: s.since, PeerASN: s.peerASN, Flaps: s.flaps, Closed: s.closed, Problem: s.problem}
+	st := State{State: s.state, Since: s.since, PeerASN: s.peerASN, Flaps: s.flaps, Closed: s.closed, Problem: s.problem, server: s.server}
 	if s.state == Established {
 		for prefix := range s.loaded {
 			if s.agreed.carries(prefix) {

@@ -103,6 +103,7 @@ type FamilyCounters struct {
 	Asks       atomic.Uint64 // questions put about addresses that are announced here, or should be
 	Claims     atomic.Uint64 // frames in which somebody else claims an address that is answered
 	Failures   atomic.Uint64 // sockets that failed and were closed
+	Latency    Latencies     // from a request's arrival in the kernel until the reply was sent
 }
 
 func (c *Counters) of(f cluster.Family) *FamilyCounters {

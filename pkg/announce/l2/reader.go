@@ -118,7 +118,7 @@ func (r *reader) frame(frame []byte) {
 		case age >= late:
 			r.belated = append(r.belated, belated{asked: h.asked, at: at, reply: bytes.Clone(reply)})
 		default:
-			r.reply(reply)
+			r.reply(reply, at)
 		}
 	}
 	if h.claims != nil {
@@ -127,12 +127,14 @@ func (r *reader) frame(frame []byte) {
 	}
 }
 
-func (r *reader) reply(frame []byte) {
+// reply answers a question that came in at some time.
+func (r *reader) reply(frame []byte, at time.Time) {
 	if err := r.port.Reply(frame); err != nil {
 		r.counters.Dropped.Add(1)
 		return
 	}
 	r.counters.Replies.Add(1)
+	r.counters.Latency.add(time.Since(at))
 }
 
 // pay answers the late questions about addresses that nobody has been heard to claim since.
@@ -142,7 +144,7 @@ func (r *reader) pay() {
 			r.counters.Late.Add(1)
 			continue
 		}
-		r.reply(o.reply)
+		r.reply(o.reply, o.at)
 	}
 	r.belated = nil
 }
