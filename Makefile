@@ -9,6 +9,9 @@ LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 LAB := go run -C e2e ./cmd/lab
 IMAGE_ARCHES ?= amd64,arm64
 FUZZTIME ?= 60s
+VERSION ?= v0.0.0-dev
+URL ?= https://example.com
+PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +52,9 @@ build: ## build the programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./controller ./speaker
 	@CGO_ENABLED=0 go build -trimpath -o bin/bellwether ./cli
 
+plugin: ## pack kubectl bellwether and its krew manifest into dist/plugin: make plugin VERSION=v1.0.0 URL=https://example.com/v1.0.0
+	@hack/plugin "$(VERSION)" "$(URL)" $(PLUGIN_PLATFORMS)
+
 bench: deps ## measure: passes over 10,000 Services, the controller, and failover on the lab: make bench ARGS="-only allocation"
 	@go test -run '^$$' -bench . ./pkg/... | grep -v '^ok\|no test files'
 	@go run -C e2e ./cmd/bench $(ARGS)
@@ -62,4 +68,4 @@ lab: ## run the lab's command: make lab ARGS="exec client -- curl -s http://198.
 kubectl: ## kubectl in the demo: make kubectl ARGS="get services -A"
 	@$(LAB) -name demo kubectl $(ARGS)
 
-.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build bench fuzz lab kubectl
+.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build plugin bench fuzz lab kubectl

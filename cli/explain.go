@@ -7,12 +7,14 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/explain"
 )
 
@@ -34,13 +36,17 @@ func explainCommand() *cobra.Command {
 			return err
 		}
 		s.read.Also = key
-		w, client, err := s.world(cmd)
+		e, err := s.explained(cmd, key, ask)
+		if err == nil && announcing(e.Cause) {
+			select {
+			case <-cmd.Context().Done():
+				return cmd.Context().Err()
+			case <-time.After(reportLag):
+			}
+			e, err = s.explained(cmd, key, ask)
+		}
 		if err != nil {
 			return err
-		}
-		e := w.Explain(key)
-		if ask {
-			s.ask(cmd.Context(), client, w, &e)
 		}
 		if err := s.print(e, func(w io.Writer) { explanation(w, e) }); err != nil {
 			return err
@@ -51,6 +57,26 @@ func explainCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// reportLag is longer than it takes a speaker to announce what it is to announce, and to say so.
+const reportLag = 3 * time.Second
+
+// announcing reports whether what is wrong is that a speaker does not say that it announces: it may be about to.
+func announcing(cause *explain.Step) bool {
+	return cause != nil && (cause.Name == "Layer 2" || cause.Name == "BGP")
+}
+
+func (s *session) explained(cmd *cobra.Command, key cluster.Key, ask bool) (explain.Explanation, error) {
+	w, client, err := s.world(cmd)
+	if err != nil {
+		return explain.Explanation{}, err
+	}
+	e := w.Explain(key)
+	if ask {
+		s.ask(cmd.Context(), client, w, &e)
+	}
+	return e, nil
 }
 
 // ask has speakers of other nodes than the owners ask for the addresses.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,49 +11,91 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
+	"github.com/bellwether-lb/bellwether/internal/kube"
 	"github.com/bellwether-lb/bellwether/pkg/config"
 	"github.com/bellwether-lb/bellwether/pkg/config/metallb"
 )
 
 func migrateCommand() *cobra.Command {
 	migrate := &cobra.Command{Use: "migrate", Short: "Bring a configuration here from elsewhere"}
-	var file, namespace string
+	var file string
 	from := &cobra.Command{
 		Use:   "metallb",
 		Short: "Print MetalLB's configuration as Bellwether's",
-		Long: "Prints the objects of Bellwether that say the same as MetalLB's: metallb.io objects, or the ConfigMap of versions before 0.13.\n" +
-			"What a person has to know, or is not taken over, goes to standard error; then the command ends with 1.",
-		Example: "  kubectl get -A -o yaml ipaddresspools.metallb.io,l2advertisements.metallb.io,bgppeers.metallb.io,bgpadvertisements.metallb.io,bfdprofiles.metallb.io,communities.metallb.io |\n" +
-			"    bellwether migrate metallb -f - > bellwether.yaml",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			in := io.Reader(os.Stdin)
-			if file != "-" {
-				opened, err := os.Open(file)
-				if err != nil {
-					return err
-				}
-				defer func() { _ = opened.Close() }()
-				in = opened
-			}
-			return migrateMetalLB(in, cmd.OutOrStdout(), cmd.ErrOrStderr(), namespace)
-		},
+		Long: "Prints the objects of Bellwether that say the same as those that MetalLB has in the cluster, or in a file: metallb.io objects, or the ConfigMap of\n" +
+			"versions before 0.13. What a person has to know, or is not taken over, goes to standard error; where something is not taken over, the command ends with 1.\n" +
+			"Of the cluster's objects it is also said whether a Service would get other addresses; the command ends with 1 where one would. Nothing is written.",
+		Example: "  bellwether migrate metallb > bellwether.yaml\n  bellwether migrate metallb -f configmap.yaml > bellwether.yaml",
+		Args:    cobra.NoArgs,
 	}
-	from.Flags().StringVarP(&file, "filename", "f", "-", "file with the objects, as YAML or JSON; - is standard input")
-	from.Flags().StringVarP(&namespace, "namespace", "n", "bellwether-system", "namespace that Bellwether is in, for Secrets")
+	s := newSession(from)
+	from.Flags().StringVarP(&file, "filename", "f", "", "file with the objects, as YAML or JSON, instead of the cluster's; - is standard input")
+	from.RunE = func(cmd *cobra.Command, _ []string) error {
+		s.out, s.said = cmd.OutOrStdout(), cmd.ErrOrStderr()
+		if file == "" {
+			return s.migrateFromCluster(cmd)
+		}
+		in := io.Reader(os.Stdin)
+		if file != "-" {
+			opened, err := os.Open(file)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = opened.Close() }()
+			in = opened
+		}
+		objects, err := readObjects(in)
+		if err != nil {
+			return err
+		}
+		return migrateMetalLB(metallb.Convert(objects, yaml.YAMLToJSON), s.out, s.said, s.read.Namespace)
+	}
 	migrate.AddCommand(from)
 	return migrate
 }
 
-func migrateMetalLB(in io.Reader, out, said io.Writer, namespace string) error {
-	objects, err := readObjects(in)
+// migrateFromCluster prints what MetalLB's objects in the cluster are, and says what would move with them.
+func (s *session) migrateFromCluster(cmd *cobra.Command) error {
+	client, err := s.connect(cmd)
 	if err != nil {
 		return err
 	}
-	r := metallb.Convert(objects, yaml.YAMLToJSON)
+	s.read.MetalLB = cmp.Or(s.read.MetalLB, "metallb-system")
+	r, err := client.ReadMetalLB(cmd.Context(), s.read.MetalLB)
+	if err != nil {
+		return err
+	}
+	if len(r.Manifests(s.read.Namespace)) == 0 {
+		return fmt.Errorf("MetalLB has no objects in namespace %s: name its namespace with --metallb-objects", s.read.MetalLB)
+	}
+	if err := migrateMetalLB(r, s.out, s.said, s.read.Namespace); err != nil {
+		return err
+	}
+	s.read.MetalLB = ""
+	w, err := client.ReadWorld(cmd.Context(), s.read)
+	if apierrors.IsNotFound(err) {
+		fmt.Fprintln(s.said, "Whether addresses would change is not known, as Bellwether's kinds are not there yet: kubectl apply -k config/crd, and ask again.")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	moved, kept := w.Takeover(kube.United(w.Objects, r.Objects))
+	fmt.Fprintf(s.said, "%d Services would keep their addresses.\n", kept)
+	for _, m := range moved {
+		fmt.Fprintf(s.said, "%s has %v and would have %v: %s\n", m.Service, m.From, m.To, m.Message)
+	}
+	if len(moved) > 0 {
+		return errSaid
+	}
+	return nil
+}
+
+func migrateMetalLB(r metallb.Result, out, said io.Writer, namespace string) error {
 	for _, n := range r.Notes {
 		fmt.Fprintln(said, n)
 	}

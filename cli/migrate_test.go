@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/bellwether-lb/bellwether/pkg/config/metallb"
 )
 
 func TestMigrateMetalLB(t *testing.T) {
@@ -47,7 +50,11 @@ spec:
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out, said bytes.Buffer
-			err := migrateMetalLB(strings.NewReader(c.in), &out, &said, "bellwether-system")
+			objects, err := readObjects(strings.NewReader(c.in))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = migrateMetalLB(metallb.Convert(objects, yaml.YAMLToJSON), &out, &said, "bellwether-system")
 			if errors.Is(err, errSaid) != c.refused || err != nil && !c.refused {
 				t.Errorf("it ends with %v", err)
 			}
@@ -63,7 +70,7 @@ spec:
 			}
 		})
 	}
-	if err := migrateMetalLB(strings.NewReader("a: [\n"), &bytes.Buffer{}, &bytes.Buffer{}, ""); err == nil || errors.Is(err, errSaid) {
-		t.Errorf("of what is no YAML: %v", err)
+	if _, err := readObjects(strings.NewReader("a: [\n")); err == nil {
+		t.Error("what is no YAML is read")
 	}
 }

@@ -88,6 +88,11 @@ func MetalLB() Component {
 	}
 }
 
+// Krew installs kubectl's plugins.
+func Krew() Component {
+	return Component{Name: "krew", Module: "sigs.k8s.io/krew", Packages: []string{"tool"}, Commands: []string{"krew"}}
+}
+
 // Light lists what the lab's light mode runs; Full adds what its nodes need.
 func Light() []Component { return []Component{Kubernetes(), Etcd()} }
 

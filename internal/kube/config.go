@@ -107,7 +107,7 @@ func (s *ConfigSource) Objects() config.Objects {
 	if s.MetalLB != nil {
 		theirs := s.MetalLB.Convert()
 		s.notes.Store(&theirs.Notes)
-		objects = united(objects, theirs.Objects)
+		objects = United(objects, theirs.Objects)
 	}
 	return objects
 }
@@ -120,8 +120,8 @@ func (s *ConfigSource) Notes() []metallb.Note {
 	return nil
 }
 
-// united adds to some objects those of others that have names of their own.
-func united(ours, theirs config.Objects) config.Objects {
+// United adds to some objects those of others that have names of their own.
+func United(ours, theirs config.Objects) config.Objects {
 	add(&ours.Pools, theirs.Pools)
 	add(&ours.L2Advertisements, theirs.L2Advertisements)
 	add(&ours.BGPPeers, theirs.BGPPeers)

@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/bellwether-lb/bellwether/internal/reconcile"
-	"github.com/bellwether-lb/bellwether/pkg/config"
 	"github.com/bellwether-lb/bellwether/pkg/config/metallb"
 )
 
@@ -252,22 +251,22 @@ func (s *MetalLBSource) Password(secret string) (password string, known bool) {
 	return "", false
 }
 
-// readMetalLB reads MetalLB's configuration once.
-func (c *Client) readMetalLB(ctx context.Context, namespace string) (config.Objects, error) {
+// ReadMetalLB reads MetalLB's configuration once.
+func (c *Client) ReadMetalLB(ctx context.Context, namespace string) (metallb.Result, error) {
 	resources, err := c.served(ctx)
 	if err != nil {
-		return config.Objects{}, err
+		return metallb.Result{}, err
 	}
 	var all []json.RawMessage
 	for _, resource := range resources {
 		list, err := c.theirs(resource, namespace).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
-			return config.Objects{}, fmt.Errorf("read MetalLB's %s: %w", resource.Resource, err)
+			return metallb.Result{}, fmt.Errorf("read MetalLB's %s: %w", resource.Resource, err)
 		}
 		raw := rawOf(resource)
 		for i := range list.Items {
 			all = append(all, raw(&list.Items[i]))
 		}
 	}
-	return metallb.Convert(all, yaml.YAMLToJSON).Objects, nil
+	return metallb.Convert(all, yaml.YAMLToJSON), nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
+	"github.com/bellwether-lb/bellwether/pkg/config/metallb"
 	"github.com/bellwether-lb/bellwether/pkg/explain"
 )
 
@@ -125,16 +126,16 @@ func (c *Client) ReadObjects(ctx context.Context, metalLB string) (o config.Obje
 	group.Go(func() error { return list(ctx, c.BGP, &bgp) })
 	group.Go(func() error { return list(ctx, c.Profiles, &profiles) })
 	group.Go(func() error { return list(ctx, c.Communities, &communities) })
-	var theirs config.Objects
+	var theirs metallb.Result
 	if metalLB != "" {
-		group.Go(func() (err error) { theirs, err = c.readMetalLB(ctx, metalLB); return err })
+		group.Go(func() (err error) { theirs, err = c.ReadMetalLB(ctx, metalLB); return err })
 	}
 	if err := group.Wait(); err != nil {
 		return o, err
 	}
 	o = config.Objects{Pools: pools.Items, L2Advertisements: l2.Items, BGPPeers: peers.Items, BGPAdvertisements: bgp.Items,
 		BFDProfiles: profiles.Items, Communities: communities.Items}
-	return united(o, theirs), nil
+	return United(o, theirs.Objects), nil
 }
 
 // running returns the nodes that speakers run on as Pods; nil where Pods may not be read, or none of Bellwether's programs is one.
