@@ -24,6 +24,7 @@ func floorPlan() map[string]room {
 		"api/v1beta1":        {others: []string{"k8s.io/apimachinery"}},
 		"pkg/cluster":        {pure: true, others: []string{netipx}},
 		"internal/reconcile": {},
+		"internal/rawio":     {others: []string{"golang.org/x/sys"}},
 
 		"pkg/config": {pure: true, ours: []string{"api/v1beta1", "pkg/cluster"}, others: []string{netipx, labels, meta}},
 
@@ -34,14 +35,14 @@ func floorPlan() map[string]room {
 
 		"pkg/explain": {pure: true, ours: []string{"api/v1beta1", "pkg/cluster", "pkg/config", "pkg/allocator", "pkg/announce"}, others: []string{meta}},
 
-		"pkg/announce/l2": {ours: []string{"pkg/announce", "pkg/cluster", "internal/reconcile"},
+		"pkg/announce/l2": {ours: []string{"pkg/announce", "pkg/cluster", "internal/reconcile", "internal/rawio"},
 			others: []string{"github.com/mdlayher", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/announce/bgp": {ours: []string{"pkg/announce", "pkg/announce/bfd", "pkg/announce/discovery", "pkg/config", "pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/osrg/gobgp", "google.golang.org/protobuf"}},
 		"pkg/announce/bfd":       {others: []string{"golang.org/x/sys"}},
 		"pkg/announce/discovery": {ours: []string{"internal/reconcile"}, others: []string{"github.com/mdlayher/ndp", "golang.org/x/net"}},
 		"pkg/membership":         {ours: []string{"pkg/cluster", "internal/reconcile"}, others: []string{"github.com/hashicorp/memberlist"}},
-		"pkg/heartbeat": {ours: []string{"pkg/cluster", "internal/reconcile"},
+		"pkg/heartbeat": {ours: []string{"pkg/cluster", "internal/reconcile", "internal/rawio"},
 			others: []string{"github.com/mdlayher/packet", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/links": {ours: []string{"pkg/cluster", "internal/reconcile"},
 			others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/bellwether-lb/bellwether/internal/rawio"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
@@ -63,7 +64,7 @@ type packetPort struct {
 func (p *packetPort) Read(buf []byte, until time.Time) (n int, err error) {
 	var readErr error
 	read := func(fd uintptr) bool {
-		n, readErr = unix.Read(int(fd), buf)
+		n, readErr = rawio.Read(fd, buf)
 		return !errors.Is(readErr, unix.EAGAIN)
 	}
 	if err := p.raw.Control(func(fd uintptr) { read(fd) }); err != nil {
@@ -89,7 +90,7 @@ func (p *packetPort) Read(buf []byte, until time.Time) (n int, err error) {
 // Send implements Port.
 func (p *packetPort) Send(frame []byte) error {
 	var sendErr error
-	if err := p.raw.Control(func(fd uintptr) { _, sendErr = unix.Write(int(fd), frame) }); err != nil {
+	if err := p.raw.Control(func(fd uintptr) { _, sendErr = rawio.Write(fd, frame) }); err != nil {
 		return err
 	}
 	return os.NewSyscallError("write", sendErr)

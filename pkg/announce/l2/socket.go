@@ -16,6 +16,7 @@ import (
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
+	"github.com/bellwether-lb/bellwether/internal/rawio"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
@@ -57,7 +58,7 @@ type packetPort struct {
 	readOnce  func(fd uintptr) bool
 	stamp     unix.Timespec
 	stampOnce func(fd uintptr)
-	waiting   int
+	waiting   int32
 	moreOnce  func(fd uintptr)
 	out       []byte
 	sendErr   error
@@ -95,21 +96,18 @@ func openPacket(link cluster.Link, family cluster.Family, log *slog.Logger) (*pa
 		p.groups = newGroups(link, conn.JoinGroup, conn.LeaveGroup, log)
 	}
 	p.readOnce = func(fd uintptr) bool {
-		p.n, p.readErr = unix.Read(int(fd), p.in)
+		p.n, p.readErr = rawio.Read(fd, p.in)
 		return !errors.Is(p.readErr, unix.EAGAIN)
 	}
 	p.stampOnce = func(fd uintptr) {
 		// What fails leaves the stamp zero.
-		_, _, _ = unix.Syscall(unix.SYS_IOCTL, fd, siocGStampNS, uintptr(unsafe.Pointer(&p.stamp)))
+		_ = rawio.Ioctl(fd, siocGStampNS, unsafe.Pointer(&p.stamp))
 	}
 	p.moreOnce = func(fd uintptr) {
-		n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
 		p.waiting = 0
-		if err == nil {
-			p.waiting = n
-		}
+		_ = rawio.Ioctl(fd, unix.SIOCINQ, unsafe.Pointer(&p.waiting)) // where it fails, nothing waits
 	}
-	p.sendOnce = func(fd uintptr) { _, p.sendErr = unix.Write(int(fd), p.out) }
+	p.sendOnce = func(fd uintptr) { _, p.sendErr = rawio.Write(fd, p.out) }
 	if err := raw.Control(func(fd uintptr) {
 		// Best effort: a smaller buffer only means that a storm loses more.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
