@@ -28,7 +28,7 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 		announced: prometheus.NewGauge(prometheus.GaugeOpts{Name: "bellwether_speaker_announced_addresses",
 			Help: "Addresses that this node answers for."}),
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bellwether_speaker_owner_changes_total",
-			Help: "Times that this node took an address, lost one, or saw one move between others."}, []string{"change"}),
+			Help: "Times that this node took an address, lost one, or saw one move between others, and why."}, []string{"change", "cause"}),
 	}
 	m.toWire = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bellwether_event_to_wire_seconds",
 		Help: "Time from an event until what it changes on layer 2 is carried out.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)})
@@ -36,7 +36,9 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 		Help:    "Time from the news that an owner is lost until its address is answered for here, for each address.",
 		Buckets: prometheus.ExponentialBuckets(0.005, 2, 12)})
 	for _, change := range []string{"gained", "lost", "elsewhere"} {
-		m.changes.WithLabelValues(change) // what has not happened is 0, and not unknown
+		for _, cause := range []string{"new", "moved", "lost", "ended"} {
+			m.changes.WithLabelValues(change, cause) // what has not happened is 0, and not unknown
+		}
 	}
 	m.conflicts = prometheus.NewCounter(prometheus.CounterOpts{Name: "bellwether_speaker_address_conflicts_total",
 		Help: "Times that another machine was found to have an address of this node."})
@@ -45,7 +47,7 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 			func() float64 { return float64(of.Load()) })
 	}
 	beat := s.heartbeat.Counters()
-	r.MustRegister(m.pass, m.announced, m.changes, m.conflicts, m.toWire, m.failover, wire{s.counters}, routerMetrics{s.bgp.Have, s.dropped},
+	r.MustRegister(m.pass, m.announced, m.changes, m.conflicts, m.toWire, m.failover, wire{s.counters}, announcedServices{s.planned.Load}, routerMetrics{s.bgp.Have, s.dropped},
 		count("frames_sent_total", "Heartbeat frames sent, on all links.", &beat.Sent),
 		count("frames_received_total", "Heartbeat frames received, on all links.", &beat.Received),
 		count("accusations_total", "Times that this node found another's link silent.", &beat.Accusations),
@@ -84,15 +86,59 @@ func (m *metrics) tookOver(took []time.Duration) {
 }
 
 // verdict counts a change of owner.
-func (m *metrics) verdict(was, is announce.Verdict) {
+func (m *metrics) verdict(was, is announce.Verdict, alive map[string]cluster.Member) {
+	cause := "moved"
+	switch {
+	case was.Owner == "":
+		cause = "new"
+	case is.Owner == "":
+		cause = "ended"
+	case !handsOver(alive, was.Owner):
+		cause = "lost"
+	}
 	switch {
 	case was.Owner == is.Owner || was.Owner == "" && is.Reason != announce.Announced:
 	case is.Reason == announce.Announced:
-		m.changes.WithLabelValues("gained").Inc()
+		m.changes.WithLabelValues("gained", cause).Inc()
 	case was.Reason == announce.Announced:
-		m.changes.WithLabelValues("lost").Inc()
+		m.changes.WithLabelValues("lost", cause).Inc()
 	default:
-		m.changes.WithLabelValues("elsewhere").Inc()
+		m.changes.WithLabelValues("elsewhere", cause).Inc()
+	}
+}
+
+// announcedServices shows what a plan has this node announce of each Service.
+type announcedServices struct{ plan func() *announce.Plan }
+
+func (a announcedServices) Describe(ch chan<- *prometheus.Desc) {
+	ch <- announcedDesc()
+}
+
+func announcedDesc() *prometheus.Desc {
+	return prometheus.NewDesc("bellwether_speaker_announced", "Addresses of the Service that this node announces.", []string{"namespace", "service", "protocol"}, nil)
+}
+
+func (a announcedServices) Collect(ch chan<- prometheus.Metric) {
+	plan := a.plan()
+	if plan == nil {
+		return
+	}
+	desc := announcedDesc()
+	for key, verdicts := range plan.Why {
+		var n [2]float64
+		for _, v := range verdicts {
+			if v.Reason == announce.Announced {
+				n[0]++
+			}
+			if v.BGP != nil && v.BGP.Reason == announce.Announced {
+				n[1]++
+			}
+		}
+		for i, protocol := range []string{"layer2", "bgp"} {
+			if n[i] > 0 {
+				ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, n[i], key.Namespace, key.Name, protocol)
+			}
+		}
 	}
 }
 

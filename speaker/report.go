@@ -44,7 +44,7 @@ func (s *speaker) explain(view announce.View, plan announce.Plan) {
 			}
 			if was.Owner != v.Owner || was.Reason != v.Reason {
 				moved++
-				s.metrics.verdict(was, v)
+				s.metrics.verdict(was, v, view.Alive.Alive)
 				s.log.Debug("decided", "service", key, "address", v.Addr, "reason", v.Reason, "owner", v.Owner, "self", v.Self)
 			}
 		}
