@@ -39,16 +39,7 @@ func migrateCommand() *cobra.Command {
 		if file == "" {
 			return s.migrateFromCluster(cmd)
 		}
-		in := io.Reader(os.Stdin)
-		if file != "-" {
-			opened, err := os.Open(file)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = opened.Close() }()
-			in = opened
-		}
-		objects, err := readObjects(in)
+		objects, err := readFile(file)
 		if err != nil {
 			return err
 		}
@@ -72,14 +63,15 @@ func (s *session) migrateFromCluster(cmd *cobra.Command) error {
 	if len(r.Manifests(s.read.Namespace)) == 0 {
 		return fmt.Errorf("MetalLB has no objects in namespace %s: name its namespace with --metallb-objects", s.read.MetalLB)
 	}
-	if err := migrateMetalLB(r, s.out, s.said, s.read.Namespace); err != nil {
-		return err
+	refused := migrateMetalLB(r, s.out, s.said, s.read.Namespace)
+	if refused != nil && !errors.Is(refused, errSaid) {
+		return refused
 	}
 	s.read.MetalLB = ""
 	w, err := client.ReadWorld(cmd.Context(), s.read)
 	if apierrors.IsNotFound(err) {
 		fmt.Fprintln(s.said, "Whether addresses would change is not known, as Bellwether's kinds are not there yet: kubectl apply -k config/crd, and ask again.")
-		return nil
+		return refused
 	}
 	if err != nil {
 		return err
@@ -92,7 +84,7 @@ func (s *session) migrateFromCluster(cmd *cobra.Command) error {
 	if len(moved) > 0 {
 		return errSaid
 	}
-	return nil
+	return refused
 }
 
 func migrateMetalLB(r metallb.Result, out, said io.Writer, namespace string) error {
@@ -138,6 +130,19 @@ func manifest(o any) ([]byte, error) {
 		delete(meta, "creationTimestamp")
 	}
 	return yaml.Marshal(tree)
+}
+
+// readFile reads the objects in a file; - is standard input.
+func readFile(file string) ([]json.RawMessage, error) {
+	if file == "-" {
+		return readObjects(os.Stdin)
+	}
+	opened, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = opened.Close() }()
+	return readObjects(opened)
 }
 
 // readObjects reads documents of YAML or JSON, and takes lists apart.

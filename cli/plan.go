@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -87,16 +86,7 @@ func planTable(w io.Writer, p explain.Plan) {
 // edited puts what is in a file in the place of the objects of the same names, and takes away what is to go.
 func edited(objects config.Objects, file string, deleted []string) (config.Objects, error) {
 	if file != "" {
-		in := io.Reader(os.Stdin)
-		if file != "-" {
-			opened, err := os.Open(file)
-			if err != nil {
-				return objects, err
-			}
-			defer func() { _ = opened.Close() }()
-			in = opened
-		}
-		raw, err := readObjects(in)
+		raw, err := readFile(file)
 		if err != nil {
 			return objects, err
 		}
