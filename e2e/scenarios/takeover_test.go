@@ -50,6 +50,9 @@ func TestTakeoverFromMetalLB(t *testing.T) {
 		s.reachable(a)
 	}
 
+	if out, code, err := s.CLI(s.ctx, "", "migrate", "metallb"); err != nil || code != 0 { // nothing is refused, and no address would change
+		t.Fatalf("migrate ended with %d, %v: %s", code, err, out)
+	}
 	s.must("scale", "-n", metalLB, "deployment/controller", "--replicas=0")
 	chart := []string{"upgrade", "--install", "bellwether", filepath.Join(s.Repo, "charts", "bellwether"), "--namespace", product.Namespace,
 		"--create-namespace", "--reset-values", "--set", "metallbObjects.namespace=" + metalLB}
