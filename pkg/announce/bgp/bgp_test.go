@@ -275,6 +275,28 @@ func TestADrainedSessionIsClosedInOrder(t *testing.T) {
 	await(t, "the session is opened again", func() bool { return len(r.rib(t)) == 1 && !strings.Contains(r.rib(t)[address], "65535:0") })
 }
 
+// TestADrainThatIsTakenBack: wherever in the closing of the session it happens, the session is soon there again.
+func TestADrainThatIsTakenBack(t *testing.T) {
+	r := newRouter(t, "127.0.0.20", 65001)
+	r.accept(t, "127.0.0.1", 64512)
+	b := run(t)
+	session := r.to(64512, nil)
+	b.Set(announce.BGPPlan{"r": session})
+	for _, after := range []time.Duration{farewell / 2, farewell * 13 / 10} {
+		await(t, "the session is there", func() bool { return b.Have()["r"].State == Established })
+		session.Close = true
+		b.Set(announce.BGPPlan{"r": session})
+		time.Sleep(after)
+		session.Close = false
+		b.Set(announce.BGPPlan{"r": session})
+		back := time.Now()
+		await(t, "the session is there again", func() bool { return b.Have()["r"].State == Established && time.Since(back) > farewell })
+		if took := time.Since(back); took > stuck {
+			t.Errorf("taken back after %s, it took %s", after, took)
+		}
+	}
+}
+
 func TestBFDTakesTheSessionDownAndHoldsIt(t *testing.T) {
 	r := newRouter(t, "127.0.0.14", 65001)
 	r.accept(t, "127.0.0.1", 64512)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/bfd"
-	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
 // session is one BGP session.
@@ -32,6 +30,7 @@ type session struct {
 	newest  *loaded                    // the last of them that was another
 	drains  map[netip.Prefix]time.Time // since when a route has been drained
 	emptied time.Time                  // since when a session that is to be closed has had no route
+	parting time.Time                  // since when the peer is being told that its session closes
 
 	state    string
 	since    time.Time
@@ -46,18 +45,6 @@ type session struct {
 	bfdWasUp bool
 	closed   bool
 	tryAt    time.Time
-}
-
-// loaded is a route as a server has it.
-type loaded struct {
-	*announce.Route
-	hop      netip.Addr
-	own      uint32 // AS number
-	internal bool   // the peer has the same
-}
-
-func (l *loaded) is(o loaded) bool {
-	return l != nil && l.hop == o.hop && l.own == o.own && l.internal == o.internal && l.Equal(o.Route)
 }
 
 // retry is how often what failed on this node is tried again.
@@ -77,6 +64,9 @@ const withoutBFD = 30 * time.Second
 
 // farewell is how long a peer has to take withdrawals in before its session is closed.
 const farewell = 200 * time.Millisecond
+
+// parted is how long it may take at most until a peer has been told that its session closes.
+const parted = 5 * time.Second
 
 // endless is what is wrong with a router that wants no keepalives.
 const endless = "the router asks for hold time 0, with which the session does not last: set another on the router"
@@ -102,12 +92,18 @@ func (s *session) take(c change, now time.Time) {
 			s.lost = endless
 		}
 	}
-	if was == Established {
+	switch {
+	case s.state == Established:
+	case was == Established && !s.parting.IsZero():
+		s.lost = ""
+		s.log.Info("a BGP session is closed, as this node is drained")
+		return
+	case was == Established:
 		s.flaps++
 		s.again = now.Sub(since) >= steady
 		s.log.Warn("a BGP session is lost", "reason", s.lost)
-	}
-	if s.state != Established {
+		return
+	default:
 		return
 	}
 	s.peerASN, s.lost = c.peerASN, ""
@@ -146,6 +142,9 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		return min(again, s.close(now))
 	}
 	s.closed, s.emptied = false, time.Time{}
+	if !s.parting.IsZero() {
+		s.remove() // the server does not open it again by itself
+	}
 	switch left := s.held(now); {
 	case left > 0:
 		s.remove()
@@ -277,7 +276,7 @@ func withoutTimers(p *api.Peer) *api.Peer {
 
 // remove ends the session at once; the routes stay loaded.
 func (s *session) remove() {
-	s.again = false
+	s.again, s.parting = false, time.Time{}
 	if s.added == nil {
 		return
 	}
@@ -301,13 +300,14 @@ func (s *session) close(now time.Time) (again time.Duration) {
 	if left := farewell - now.Sub(s.emptied); left > 0 && s.state == Established {
 		return left
 	}
-	if s.added != nil && s.state == Established {
+	if s.added != nil && s.state == Established && s.parting.IsZero() {
 		if err := s.server.DisablePeer(s.ctx, &api.DisablePeerRequest{Address: s.added.Conf.NeighborAddress, Communication: drained}); err != nil {
 			s.log.Warn("a BGP session could not be closed in order", "error", err)
 		}
-		s.state, s.since = "Idle", now
-		s.emptied = now
-		return farewell // until the peer has been told
+		s.parting = now
+	}
+	if left := parted - now.Sub(s.parting); left > 0 && s.state == Established {
+		return left
 	}
 	s.remove()
 	s.closed, s.bfdWasUp = true, false // BFD goes down with the session, and says nothing about the router
@@ -330,91 +330,6 @@ func (s *session) end() {
 	s.newest = nil
 	s.a.servers.idle = append(s.a.servers.idle, s.server)
 	s.server = nil
-}
-
-// load makes the server's routes those that are wanted, and returns when one of them has been drained.
-func (s *session) load(now time.Time) (again time.Duration) {
-	again = time.Hour
-	for prefix := range s.loaded {
-		if _, wanted := s.want.Routes[prefix]; !wanted {
-			again = min(again, s.withdraw(prefix))
-		}
-	}
-	for prefix := range s.drains {
-		if r, is := s.want.Routes[prefix]; !is || !r.Drain {
-			delete(s.drains, prefix)
-		}
-	}
-	for prefix, route := range s.want.Routes {
-		if route.Drain {
-			since, is := s.drains[prefix]
-			if !is {
-				since = now
-				s.drains[prefix] = now
-			}
-			left := s.a.cfg.DrainTime - now.Sub(since)
-			if left <= 0 || s.state != Established {
-				again = min(again, s.withdraw(prefix))
-				continue
-			}
-			again = min(again, left)
-			route = draining(route)
-		}
-		again = min(again, s.announce(prefix, route))
-	}
-	return again
-}
-
-// draining is a route that the peer is to prefer others to, RFC 8326 section 4.
-func draining(r *announce.Route) *announce.Route {
-	least := uint32(0)
-	out := *r
-	out.LocalPref, out.Drain = &least, false
-	out.Communities = append(slices.Clone(r.Communities), config.GracefulShutdown())
-	slices.SortFunc(out.Communities, config.BGPCommunity.Compare)
-	out.Communities = slices.Compact(out.Communities)
-	return &out
-}
-
-func (s *session) announce(prefix netip.Prefix, route *announce.Route) (again time.Duration) {
-	want := loaded{Route: route, hop: s.want.NextHop4, own: s.want.Session.Own(), internal: s.want.Session.Internal}
-	if prefix.Addr().Is6() {
-		want.hop = s.want.NextHop6
-	}
-	if s.loaded[prefix].is(want) {
-		return time.Hour
-	}
-	if !s.newest.is(want) {
-		s.newest = &loaded{}
-		*s.newest = want
-	}
-	p, err := path(prefix, s.newest)
-	if err == nil {
-		_, err = s.server.AddPath(s.ctx, &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: p})
-	}
-	if err != nil {
-		s.problem = fmt.Sprintf("%s is not announced: %v", prefix, err)
-		return retry
-	}
-	s.loaded[prefix] = s.newest
-	return time.Hour
-}
-
-func (s *session) withdraw(prefix netip.Prefix) (again time.Duration) {
-	have, is := s.loaded[prefix]
-	if !is {
-		return time.Hour
-	}
-	p, err := path(prefix, have)
-	if err == nil {
-		err = s.server.DeletePath(s.ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: p})
-	}
-	if err != nil {
-		s.problem = fmt.Sprintf("%s is not withdrawn: %v", prefix, err)
-		return retry
-	}
-	delete(s.loaded, prefix)
-	return time.Hour
 }
 
 func (s *session) status() State {
