@@ -7,20 +7,23 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/bellwether-lb/bellwether/e2e/lab"
 	"github.com/bellwether-lb/bellwether/e2e/product"
 	"github.com/bellwether-lb/bellwether/e2e/routers"
 )
 
-// kind is one way to have a session with FRR.
+// kind is one way to have a session with a router.
 type kind struct {
 	name     string
-	asn      int    // of FRR
+	asn      int    // of the router
 	v6       bool   // over IPv6
-	remote   string // what FRR takes the speaker for
+	remote   string // what the router takes the speaker for
 	neighbor string // more lines of FRR's, with NODE for the speaker's address
+	bird     string // more of BIRD's settings
 	peer     string // fields of the BGPPeer beside its address
-	path     string // that FRR gets
+	path     string // that the router gets
 }
 
 // sessionKinds are the settings of a session that both ends must agree on.
@@ -33,24 +36,36 @@ func sessionKinds() []kind {
 		{name: "an AS of its own for the router", asn: 65001, remote: "64999", peer: "myASN: 64512, localASN: 64999, peerASN: 65001", path: "64999"},
 		{name: "any other AS", asn: 65077, remote: "64512", peer: "myASN: 64512, dynamicASN: external", path: "64512"},
 		{name: "any router of ours", asn: 64512, remote: "64512", peer: "myASN: 64512, dynamicASN: internal"},
-		{name: "TTL security", asn: 65001, remote: "64512", neighbor: "neighbor NODE ttl-security hops 1", peer: "myASN: 64512, peerASN: 65001, ttlSecurity: 1", path: "64512"},
-		{name: "over several hops", asn: 65001, remote: "64512", neighbor: "neighbor NODE ebgp-multihop 5", peer: "myASN: 64512, peerASN: 65001, ebgpMultiHop: true", path: "64512"},
-		{name: "a password", asn: 65001, remote: "64512", neighbor: "neighbor NODE password swordfish", peer: "myASN: 64512, peerASN: 65001, passwordSecret: {name: router-password}", path: "64512"},
-		{name: "timers and a router ID", asn: 65001, remote: "64512", neighbor: "neighbor NODE timers 2 6",
+		{name: "TTL security", asn: 65001, remote: "64512", neighbor: "neighbor NODE ttl-security hops 1", bird: "ttl security on;", peer: "myASN: 64512, peerASN: 65001, ttlSecurity: 1", path: "64512"},
+		{name: "over several hops", asn: 65001, remote: "64512", neighbor: "neighbor NODE ebgp-multihop 5", bird: "multihop 5;", peer: "myASN: 64512, peerASN: 65001, ebgpMultiHop: true", path: "64512"},
+		{name: "a password", asn: 65001, remote: "64512", neighbor: "neighbor NODE password swordfish", bird: `password "swordfish";`,
+			peer: "myASN: 64512, peerASN: 65001, passwordSecret: {name: router-password}", path: "64512"},
+		{name: "timers and a router ID", asn: 65001, remote: "64512", neighbor: "neighbor NODE timers 2 6", bird: "hold time 6; keepalive time 2;",
 			peer: "myASN: 64512, peerASN: 65001, holdTime: 30s, keepaliveTime: 5s, connectTime: 2s, routerID: 203.0.113.9", path: "64512"},
 	}
 }
 
-// one starts FRR with a session with the first node, and has the BGPPeer for it.
-func (s *ledgered) one(k kind) (frr *routers.FRR, node netip.Addr) {
-	s.Helper()
-	first := s.Lab.Nodes()[0]
-	node, router := nodeAddrs(s.Lab, k.v6)[0], netip.Addr{}
+// ends are the addresses of the first node and of the router that a session of this kind is between.
+func (s *ledgered) ends(k kind) (node, router netip.Addr) {
 	for _, a := range s.Lab.Addrs(lab.Router) {
 		if a.Is6() == k.v6 {
 			router = a
 		}
 	}
+	return nodeAddrs(s.Lab, k.v6)[0], router
+}
+
+// peer has the BGPPeer of the first node for a router.
+func (s *ledgered) peer(k kind, router netip.Addr) {
+	s.Helper()
+	s.have(fmt.Sprintf(`{apiVersion: bellwether.dev/v1beta1, kind: BGPPeer, metadata: {name: only}, spec: {peerAddress: %q, dualStackAddressFamily: true,
+nodeSelectors: [{matchLabels: {kubernetes.io/hostname: %s}}], %s}}`, router, s.Lab.Nodes()[0].Name, k.peer))
+}
+
+// one starts FRR with a session with the first node, and has the BGPPeer for it.
+func (s *ledgered) one(k kind) (frr *routers.FRR, node netip.Addr) {
+	s.Helper()
+	node, router := s.ends(k)
 	config := fmt.Sprintf("router bgp %d\n bgp router-id 198.18.0.1\n no bgp ebgp-requires-policy\n neighbor NODE remote-as %s\n neighbor NODE timers connect 1\n %s\n"+
 		" address-family ipv4 unicast\n  neighbor NODE activate\n exit-address-family\n address-family ipv6 unicast\n  neighbor NODE activate\n exit-address-family\n", k.asn, k.remote, k.neighbor)
 	frr, err := routers.StartFRR(s.ctx, s.Lab, lab.Router, strings.ReplaceAll(config, "NODE", node.String()), "")
@@ -61,13 +76,43 @@ func (s *ledgered) one(k kind) (frr *routers.FRR, node netip.Addr) {
 		if s.Failed() {
 			out, _ := frr.Do(context.WithoutCancel(s.ctx), "show bgp neighbors", "show bgp ipv4 unicast")
 			s.Log(out)
-			s.Log(s.speaker(first.Name).LogTail(10))
+			s.Log(s.speaker(s.Lab.Nodes()[0].Name).LogTail(10))
 		}
 		s.act(frr.Stop())
 	})
-	s.have(fmt.Sprintf(`{apiVersion: bellwether.dev/v1beta1, kind: BGPPeer, metadata: {name: only}, spec: {peerAddress: %q, dualStackAddressFamily: true,
-nodeSelectors: [{matchLabels: {kubernetes.io/hostname: %s}}], %s}}`, router, first.Name, k.peer))
+	s.peer(k, router)
 	return frr, node
+}
+
+// oneBIRD is the same with BIRD.
+func (s *ledgered) oneBIRD(k kind) (bird *routers.BIRD, node netip.Addr) {
+	s.Helper()
+	node, router := s.ends(k)
+	bird, err := routers.StartBIRD(s.ctx, s.Lab, lab.Router, fmt.Sprintf(`router id 198.18.0.1;
+protocol device {}
+protocol bgp node {
+	local %s as %d;
+	neighbor %s as %s;
+	connect delay time 1;
+	connect retry time 1;
+	%s
+	ipv4 { import all; export none; };
+	ipv6 { import all; export none; };
+}
+`, router, k.asn, node, k.remote, k.bird))
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		if s.Failed() {
+			out, _ := bird.Do(context.WithoutCancel(s.ctx), "show", "protocols", "all", "node")
+			s.Log(out)
+			s.Log(s.speaker(s.Lab.Nodes()[0].Name).LogTail(10))
+		}
+		s.act(bird.Stop())
+	})
+	s.peer(k, router)
+	return bird, node
 }
 
 func (s *ledgered) password(password string) {
@@ -89,24 +134,41 @@ func (s *ledgered) sessionOf(field string) string {
 
 func TestSessionsOfEveryKind(t *testing.T) {
 	for _, k := range sessionKinds() {
-		t.Run(k.name, func(t *testing.T) {
+		t.Run(k.name+", FRR", func(t *testing.T) {
 			s := onSegment(t)
 			s.password("swordfish")
 			frr, node := s.one(k)
-			s.poolOf("routed", "advertise: [BGP], "+routedAddresses)
-			service := s.becomes(s.create("web"), 1, "Allocated")
-			prefix := netip.PrefixFrom(netip.MustParseAddr(service.Status.LoadBalancer.Ingress[0].IP), 32)
-			s.eventually(patience, "the router has the route", func() bool {
-				rib, err := frr.RIB(s.ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				route, is := rib.Of(node)[prefix]
-				return is && route.ASPath == k.path
-			})
-			s.eventually(patience, "the Speaker says so", func() bool { return s.sessionOf("state") == "Established" && s.sessionOf("lastError") == "" })
+			s.carries(k, frr, node)
+		})
+		t.Run(k.name+", BIRD", func(t *testing.T) {
+			s := onSegment(t)
+			s.password("swordfish")
+			bird, node := s.oneBIRD(k)
+			s.carries(k, bird, node)
 		})
 	}
+}
+
+// carries has a dual-stack Service, and sees its routes in the router: each by its own next hop, though the session is of one family.
+func (s *ledgered) carries(k kind, router listener, node netip.Addr) {
+	s.Helper()
+	s.poolOf("routed", "advertise: [BGP], "+routedAddresses)
+	service := s.becomes(s.create("web", ofPolicy(corev1.IPFamilyPolicyRequireDualStack)), 2, "Allocated")
+	s.eventually(patience, "the router has the routes", func() bool {
+		rib, err := router.RIB(s.ctx)
+		if err != nil {
+			s.Fatal(err)
+		}
+		for _, ingress := range service.Status.LoadBalancer.Ingress {
+			a := netip.MustParseAddr(ingress.IP)
+			route, is := rib.Of(node)[netip.PrefixFrom(a, a.BitLen())]
+			if !is || route.ASPath != k.path || route.NextHop != nodeAddrs(s.Lab, a.Is6())[0] {
+				return false
+			}
+		}
+		return true
+	})
+	s.eventually(patience, "the Speaker says so", func() bool { return s.sessionOf("state") == "Established" && s.sessionOf("lastError") == "" })
 }
 
 // TestAnASNumberIsChanged on a session that is up: the router has the routes with the new one.
