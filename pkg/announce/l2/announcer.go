@@ -167,6 +167,10 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 		}
 	}
 	for _, l := range a.lines {
+		if !l.exactAt.IsZero() && !now.Before(l.exactAt) {
+			l.exactAt = time.Time{}
+			a.narrow(l, true, now)
+		}
 		a.ask(l, now)
 		a.speak(l, now)
 		a.seekOwners(l, now)
@@ -191,7 +195,15 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 func (a *Announcer) publish(l *line, now time.Time) {
 	l.publish(a.who)
 	l.dirty = false
-	for i, err := range l.narrow() {
+	l.exactAt = now.Add(calm)
+	a.narrow(l, false, now)
+}
+
+// calm is how long no address must have come or gone until the sockets are told of them exactly, which takes milliseconds.
+const calm = time.Second
+
+func (a *Announcer) narrow(l *line, exactly bool, now time.Time) {
+	for i, err := range l.narrow(exactly) {
 		if err != nil {
 			a.fail(l, families()[i], err, now)
 		}

@@ -236,6 +236,38 @@ func TestThousandsArePaced(t *testing.T) {
 	})
 }
 
+// TestRefreshesComeTogether: thousands of addresses wake the segment about once a second, and each still comes about once a minute.
+func TestRefreshesComeTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		s := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+		var addrs []netip.Addr
+		for i := range 400 {
+			addrs = append(addrs, netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}))
+		}
+		s.set(t, say(addrs...))
+		time.Sleep(2 * time.Minute)
+		mark := seg.rewind()
+		time.Sleep(5 * time.Minute)
+		moments, of := map[time.Time]int{}, map[string]int{}
+		for _, f := range seg.tape(mark) {
+			moments[f.at]++
+			of[string(f.frame)]++
+		}
+		if len(moments) > 300 {
+			t.Errorf("%d moments in five minutes", len(moments))
+		}
+		if len(of) != 2*len(addrs) {
+			t.Errorf("%d frames, want two of each of %d addresses", len(of), len(addrs))
+		}
+		for _, n := range of {
+			if n < 3 || n > 7 {
+				t.Errorf("a frame came %d times", n)
+			}
+		}
+	})
+}
+
 // TestLinksArePacedApart: what one link's segment can bear does not hold up another's.
 func TestLinksArePacedApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -25,7 +25,7 @@ func (s *sink) Received() time.Time          { return time.Now().Add(-s.ago) }
 func (*sink) More() bool                     { return false }
 func (*sink) Send([]byte) (time.Time, error) { return time.Now(), nil }
 func (*sink) Groups([]netip.Addr) error      { return nil }
-func (*sink) Only([]netip.Addr) error        { return nil }
+func (*sink) Only([]netip.Addr, bool) error  { return nil }
 func (*sink) Close() error                   { return nil }
 
 // readerOf returns a reader that answers for n addresses of a family, and one of them.

@@ -127,9 +127,9 @@ type Port interface {
 	// Send sends a frame, and returns when it left, by the clock of Received. Any goroutine may call it, except concurrently with
 	// itself.
 	Send(frame []byte) (left time.Time, err error)
-	// Only makes Read return what asks for, or claims, one of these addresses; it may return more. A port that has just been opened
-	// returns nothing. Same caller as Send.
-	Only(addrs []netip.Addr) error
+	// Only makes Read return what asks for, or claims, one of these addresses; it may return more, and should return little more if
+	// exactly is set, which may take some time. A port that has just been opened returns nothing. Same caller as Send.
+	Only(addrs []netip.Addr, exactly bool) error
 	// Groups makes the link receive exactly these IPv6 multicast groups for this port. Only for IPv6; same caller as
 	// Send.
 	Groups(want []netip.Addr) error

@@ -1,6 +1,8 @@
 package l2
 
 import (
+	"slices"
+
 	"golang.org/x/net/bpf"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -24,71 +26,57 @@ const (
 // The index matters although the socket is bound to it: the kernel also shows a link's sockets what it takes off that link
 // for another device, such as a VLAN's, with no trace of a tag. That is another segment.
 func filter(family cluster.Family, index int, spans []span) ([]bpf.RawInstruction, error) {
-	p := program{
-		{load: bpf.LoadExtension{Num: bpf.ExtInterfaceIndex}}, {test: bpf.JumpNotEqual, than: uint32(index), to: refusal},
-		{load: bpf.LoadExtension{Num: bpf.ExtType}}, {test: bpf.JumpGreaterThan, than: pktTypeMulticast, to: refusal},
-	}
+	p := program{bpf.LoadExtension{Num: bpf.ExtInterfaceIndex}}.refuse(bpf.JumpNotEqual, uint32(index))
+	p = append(p, bpf.LoadExtension{Num: bpf.ExtType}).refuse(bpf.JumpGreaterThan, pktTypeMulticast)
+	p = append(p, bpf.LoadAbsolute{Off: 12, Size: 2})
 	if family == cluster.IPv4 {
-		p = append(p,
-			step{load: bpf.LoadAbsolute{Off: 12, Size: 2}}, step{test: bpf.JumpNotEqual, than: etherTypeARP, to: refusal},
-			step{load: bpf.LoadAbsolute{Off: ethLen + 6, Size: 2}},
-			step{test: bpf.JumpGreaterThan, than: arpReply, to: refusal}, step{test: bpf.JumpLessThan, than: arpRequest, to: refusal})
+		p = append(p.refuse(bpf.JumpNotEqual, etherTypeARP), bpf.LoadAbsolute{Off: ethLen + 6, Size: 2}).
+			refuse(bpf.JumpGreaterThan, arpReply).refuse(bpf.JumpLessThan, arpRequest)
 		p = p.among(arpTargetAt, spans).among(arpSenderAt, spans)
 	} else {
-		p = append(p,
-			step{load: bpf.LoadAbsolute{Off: 12, Size: 2}}, step{test: bpf.JumpNotEqual, than: etherTypeIPv6, to: refusal},
-			step{load: bpf.LoadAbsolute{Off: ethLen + 6, Size: 1}}, step{test: bpf.JumpNotEqual, than: protocolICMPv6, to: refusal},
-			step{load: bpf.LoadAbsolute{Off: ethLen + ipv6Len, Size: 1}},
-			step{test: bpf.JumpGreaterThan, than: typeAdvertisement, to: refusal}, step{test: bpf.JumpLessThan, than: typeSolicitation, to: refusal})
+		p = append(p.refuse(bpf.JumpNotEqual, etherTypeIPv6), bpf.LoadAbsolute{Off: ethLen + 6, Size: 1}).refuse(bpf.JumpNotEqual, protocolICMPv6)
+		p = append(p, bpf.LoadAbsolute{Off: ethLen + ipv6Len, Size: 1}).
+			refuse(bpf.JumpGreaterThan, typeAdvertisement).refuse(bpf.JumpLessThan, typeSolicitation)
 		p = p.among(ndpTargetAt, spans)
 	}
-	return p.assemble()
+	return bpf.Assemble(append(p, refusal()))
 }
 
-// program is a filter in the making, without its end: the refusal of a frame, and then its acceptance.
-type program []step
+// program is a filter in the making: what it neither refuses nor accepts goes on.
+type program []bpf.Instruction
 
-// step loads something, or compares what was loaded last and jumps.
-type step struct {
-	load bpf.Instruction
-	test bpf.JumpTest
-	than uint32
-	to   target
+func refusal() bpf.Instruction    { return bpf.RetConstant{Val: 0} }
+func acceptance() bpf.Instruction { return bpf.RetConstant{Val: ndpFrameMax} }
+
+// refuse refuses a frame if what was loaded last compares so.
+func (p program) refuse(test bpf.JumpTest, than uint32) program {
+	return append(p, bpf.JumpIf{Cond: test, Val: than, SkipFalse: 1}, refusal())
 }
-
-// target is where a jump leads: to one of the two ends, or over so many steps.
-type target int
-
-const (
-	acceptance target = -1
-	refusal    target = -2
-)
 
 // among accepts a frame if the address that stands there is in one of the spans, which are ascending.
 func (p program) among(at uint32, spans []span) program {
-	p = append(p, step{load: bpf.LoadAbsolute{Off: at, Size: 4}})
-	for i, s := range spans {
-		rest := target(2*(len(spans)-i) - 1)
-		p = append(p, step{test: bpf.JumpLessThan, than: s.from, to: rest}, step{test: bpf.JumpLessOrEqual, than: s.to, to: acceptance})
+	p = append(p, bpf.LoadAbsolute{Off: at, Size: 4})
+	if len(spans) == 0 {
+		return p
 	}
-	return p
+	return append(p, search(spans, 0)...)
 }
 
-func (p program) assemble() ([]bpf.RawInstruction, error) {
-	var out []bpf.Instruction
-	for i, s := range p {
-		if s.load != nil {
-			out = append(out, s.load)
-			continue
+// search accepts what is in one of the spans, by bisection, and else jumps over so many instructions after its own. Jumps on a condition
+// reach over 255 instructions only, so those that may be longer have none.
+func search(spans []span, after int) program {
+	if len(spans) == 1 {
+		return program{
+			bpf.JumpIf{Cond: bpf.JumpLessThan, Val: spans[0].from, SkipTrue: 2},
+			bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: spans[0].to, SkipTrue: 1},
+			acceptance(), bpf.Jump{Skip: uint32(after)},
 		}
-		skip := int(s.to)
-		switch s.to {
-		case refusal:
-			skip = len(p) - i - 1
-		case acceptance:
-			skip = len(p) - i
-		}
-		out = append(out, bpf.JumpIf{Cond: s.test, Val: s.than, SkipTrue: uint8(skip)})
 	}
-	return bpf.Assemble(append(out, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: ndpFrameMax}))
+	middle := len(spans) / 2
+	upper := search(spans[middle:], after)
+	lower := search(spans[:middle], after+len(upper))
+	return slices.Concat(program{
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: spans[middle].from, SkipTrue: 1},
+		bpf.Jump{Skip: uint32(len(lower))},
+	}, lower, upper)
 }

@@ -244,7 +244,7 @@ func TestFilter(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := node.listen(t, family)
-		if err := in.port.Only([]netip.Addr{real4, real6, vip6}); err != nil {
+		if err := in.port.Only([]netip.Addr{real4, real6, vip6}, true); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range frames.keep {

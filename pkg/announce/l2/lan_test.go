@@ -211,7 +211,7 @@ func (p *lanPort) Send(frame []byte) (time.Time, error) {
 	return time.Now(), nil
 }
 
-func (p *lanPort) Only(addrs []netip.Addr) error {
+func (p *lanPort) Only(addrs []netip.Addr, _ bool) error {
 	segment := p.lan.Load()
 	segment.mu.Lock()
 	defer segment.mu.Unlock()

@@ -30,6 +30,9 @@ type line struct {
 	recheck bool // slots or voices may not be what wants needs
 	regroup bool // the IPv6 addresses have changed since the groups were set
 	dirty   bool // the owned set has not the ears of all voices, or the sockets have not been told of them
+
+	exactAt time.Time // when the sockets are told exactly which voices there are; zero: they have been
+	beat    time.Time // refreshes keep its time
 }
 
 // slot is where a line keeps the socket of one family, or the reason why there is none.
@@ -43,7 +46,7 @@ type slot struct {
 }
 
 func newLine(link cluster.Link, t *Timings, now time.Time) *line {
-	l := &line{link: link, voices: map[netip.Addr]*voice{}, recheck: true, dirty: true,
+	l := &line{link: link, voices: map[netip.Addr]*voice{}, recheck: true, dirty: true, beat: now,
 		firsts: newBucket(t.FirstRate, now), repeats: newBucket(t.RepeatRate, now)}
 	l.owned.Store(&owned{mac: link.MAC})
 	return l
@@ -90,7 +93,7 @@ func (l *line) publish(who stations) {
 }
 
 // narrow tells the sockets which addresses there are voices for. What a socket cannot be told is an error of that family.
-func (l *line) narrow() (failed [2]error) {
+func (l *line) narrow(exactly bool) (failed [2]error) {
 	var addrs [2][]netip.Addr
 	for a := range l.voices {
 		i := slotOf(cluster.FamilyOf(a))
@@ -98,7 +101,7 @@ func (l *line) narrow() (failed [2]error) {
 	}
 	for i := range l.slots {
 		if port := l.slots[i].port; port != nil {
-			failed[i] = port.Only(addrs[i])
+			failed[i] = port.Only(addrs[i], exactly)
 		}
 	}
 	return failed

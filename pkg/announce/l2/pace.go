@@ -91,18 +91,27 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 			return false
 		}
 	}
-	gap := a.timings.Refresh
 	if v.said < len(a.timings.Burst) {
-		gap = a.timings.Burst[v.said]
+		v.line.later.at(v, now.Add(a.jitter(a.timings.Burst[v.said])))
+	} else {
+		v.line.later.at(v, v.line.onBeat(now.Add(a.jitter(a.timings.Refresh)), a.timings.Refresh/beats))
 	}
 	v.said++
-	v.line.later.at(v, now.Add(a.jitter(gap)))
 	return true
 }
 
 // jitter returns a duration within a quarter of d, so that no two nodes and no two addresses stay in step.
 func (a *Announcer) jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.75 + 0.5*a.rng.Float64()))
+}
+
+// beats is how many times in the refresh time a line refreshes what is due: some addresses together wake every station of the segment
+// once, and not once for each.
+const beats = 60
+
+// onBeat returns the last beat before a time.
+func (l *line) onBeat(t time.Time, between time.Duration) time.Time {
+	return l.beat.Add(t.Sub(l.beat).Truncate(between))
 }
 
 // wake returns how long there is nothing to do.
@@ -120,6 +129,9 @@ func (a *Announcer) wake(now time.Time) time.Duration {
 		sooner(a.yields[0].due)
 	}
 	for _, l := range a.lines {
+		if !l.exactAt.IsZero() {
+			sooner(l.exactAt)
+		}
 		for _, v := range l.asking {
 			if now.Before(v.due) {
 				sooner(v.due)

@@ -157,8 +157,19 @@ func (p *packetPort) Reply(frame []byte) error {
 // Send implements Port.
 func (p *packetPort) Send(frame []byte) (time.Time, error) { return p.mouth.send(frame) }
 
-// Only implements Port. The kernel replaces the filter of a live socket in one step.
-func (p *packetPort) Only(addrs []netip.Addr) error { return p.admit(spansOf(addrs)) }
+// Only implements Port. The kernel replaces the filter of a live socket in one step. It bounds the memory of a socket's filter by
+// net.core.optmem_max, and where that is little the filter has to let more through.
+func (p *packetPort) Only(addrs []netip.Addr, exactly bool) error {
+	most := spansInHaste
+	if exactly {
+		most = spansAtMost
+	}
+	err := p.admit(spansOf(addrs, most))
+	for most /= 2; errors.Is(err, unix.ENOMEM) && most > 0; most /= 2 {
+		err = p.admit(spansOf(addrs, most))
+	}
+	return err
+}
 
 func (p *packetPort) admit(spans []span) error {
 	if slices.Equal(spans, p.spans) {

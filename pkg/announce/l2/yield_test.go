@@ -212,7 +212,7 @@ func halves(t *testing.T, addrs []netip.Addr) (s, other *speaker, seg *lan, ours
 	ours.Others, theirs.Others = []cluster.MAC{otherMAC}, []cluster.MAC{ourMAC}
 	s.set(t, ours)
 	other.set(t, theirs)
-	time.Sleep(time.Minute)
+	time.Sleep(time.Minute + 300*time.Millisecond) // the two refresh at the same time, and not now
 	parted.plug(left)
 	return s, other, left, ours, theirs
 }
