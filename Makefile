@@ -55,9 +55,9 @@ build: ## build the programs into bin/
 plugin: ## pack kubectl bellwether and its krew manifest into dist/plugin: make plugin VERSION=v1.0.0 URL=https://example.com/v1.0.0
 	@hack/plugin "$(VERSION)" "$(URL)" $(PLUGIN_PLATFORMS)
 
-bench: deps ## measure: passes over 10,000 Services, the controller, and failover on the lab: make bench ARGS="-only allocation"
+bench: deps ## measure: passes over 10,000 Services, the controller, and failover on the lab, into docs/benchmarks: make bench ARGS="-only allocation"
 	@go test -run '^$$' -bench . ./pkg/... | grep -v '^ok\|no test files'
-	@go run -C e2e ./cmd/bench $(ARGS)
+	@go run -C e2e ./cmd/bench -publish ../docs/benchmarks $(ARGS)
 
 fuzz: ## fuzz every parser, FUZZTIME each
 	@hack/fuzz "$(FUZZTIME)"

@@ -138,6 +138,16 @@ func (c Component) pin(source string) (pin, error) {
 	return p, nil
 }
 
+// Version is the one that the repository pins, such as "v1.37.2".
+func (c Component) Version() (string, error) {
+	source, err := Source()
+	if err != nil {
+		return "", err
+	}
+	p, err := c.pin(source)
+	return p.version, err
+}
+
 // flags are the arguments of "go build" that shape the result.
 func (c Component) flags(version string) []string {
 	ld := []string{"-s", "-w"}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -63,7 +62,7 @@ func bulkPool(advertise string) string {
 spec: {addresses: [%q], advertise: [%s]}}`, lab.Bulk4, advertise)
 }
 
-func measureAllocation(ctx context.Context, p *product.Product, out io.Writer, short bool) error {
+func measureAllocation(ctx context.Context, p *product.Product, out *report, short bool) error {
 	client, err := p.Lab.Client()
 	if err != nil {
 		return err
@@ -85,9 +84,7 @@ func measureAllocation(ctx context.Context, p *product.Product, out io.Writer, s
 	if a.seen, err = see(ctx, watching.CoreV1().Services(namespace)); err != nil {
 		return err
 	}
-	err = a.all(ctx)
-	printTable(out, a.table)
-	return err
+	return errors.Join(a.all(ctx), out.table("allocation", a.table))
 }
 
 // all measures one thing after the other: first with a speaker that announces every address, then the controller alone.

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -42,6 +41,7 @@ func run(ctx context.Context, args []string) (err error) {
 	f.IntVar(&o.runs, "runs", 20, "repetitions of each measurement of layer 2 and BGP")
 	f.BoolVar(&o.short, "short", false, "measure with few Services and repetitions, to see that it works")
 	list := f.String("parts", "", "what of segment, or of routing, to measure, where it is not all: "+partNames(segmentParts())+"; "+partNames(routingParts()))
+	folder := f.String("publish", "", "folder to write whole measurements to, as JSON, plots and a table, beside what is there of other labs; empty: none")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -53,6 +53,10 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	if o.runs < 1 {
 		return fmt.Errorf("-runs is %d: set it to 1 or more", o.runs)
+	}
+	out := &report{to: os.Stdout, arguments: args}
+	if !o.short && len(o.parts) == 0 {
+		out.folder = *folder
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("run it as root: it makes network namespaces and runs container runtimes in them")
@@ -67,11 +71,11 @@ func run(ctx context.Context, args []string) (err error) {
 		on   lab.Options
 		do   func(*product.Product) error
 	}{
-		{"allocation", allocationLab(), func(p *product.Product) error { return measureAllocation(ctx, p, os.Stdout, o.short) }},
-		{"segment", segmentLab(), func(p *product.Product) error { return measureSegment(ctx, p, os.Stdout, o) }},
-		{"routing", routingLab(), func(p *product.Product) error { return measureRouting(ctx, p, os.Stdout, o) }},
+		{"allocation", allocationLab(), func(p *product.Product) error { return measureAllocation(ctx, p, out, o.short) }},
+		{"segment", segmentLab(), func(p *product.Product) error { return measureSegment(ctx, p, out, o) }},
+		{"routing", routingLab(), func(p *product.Product) error { return measureRouting(ctx, p, out, o) }},
 		{"layer2", lab.Options{Name: "bench"}, func(p *product.Product) error {
-			return (&bench{Product: p, runs: max(o.runs/2, 1), out: os.Stdout}).all(ctx)
+			return (&bench{Product: p, runs: max(o.runs/2, 1), out: out}).all(ctx)
 		}},
 	} {
 		if *only != m.name && *only != "all" {
@@ -149,7 +153,7 @@ func onLab(ctx context.Context, o lab.Options, measure func(*product.Product) er
 type bench struct {
 	*product.Product
 	runs int
-	out  io.Writer
+	out  *report
 }
 
 const poolManifest = `{apiVersion: bellwether.dev/v1beta1, kind: IPAddressPool, metadata: {name: bench},
@@ -180,6 +184,5 @@ func (b *bench) all(ctx context.Context) error {
 		table = append(table, figures...)
 	}
 	slices.SortStableFunc(table, func(a, b figure) int { return cmp.Compare(a.unit, b.unit) })
-	printTable(b.out, table)
-	return nil
+	return b.out.table("layer2", table)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -78,7 +79,7 @@ func (r *routing) withMost(ctx context.Context) error {
 	return r.fourPeers(ctx)
 }
 
-func measureRouting(ctx context.Context, p *product.Product, out io.Writer, o options) error {
+func measureRouting(ctx context.Context, p *product.Product, out *report, o options) error {
 	client, err := p.Lab.Client()
 	if err != nil {
 		return err
@@ -98,9 +99,7 @@ func measureRouting(ctx context.Context, p *product.Product, out io.Writer, o op
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	err = measureParts(ctx, r, routingParts(), o)
-	printTable(out, r.table)
-	return err
+	return errors.Join(measureParts(ctx, r, routingParts(), o), out.table("routing", r.table))
 }
 
 // start starts the router and the bare program, and has every node's session up.

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"time"
 
@@ -33,7 +33,7 @@ func segmentParts() []part[*segment] {
 	}
 }
 
-func measureSegment(ctx context.Context, p *product.Product, out io.Writer, o options) error {
+func measureSegment(ctx context.Context, p *product.Product, out *report, o options) error {
 	client, err := p.Lab.Client()
 	if err != nil {
 		return err
@@ -54,9 +54,7 @@ func measureSegment(ctx context.Context, p *product.Product, out io.Writer, o op
 	if err := s.pool(ctx, "L2"); err != nil {
 		return err
 	}
-	err = measureParts(ctx, s, segmentParts(), o)
-	printTable(out, s.table)
-	return err
+	return errors.Join(measureParts(ctx, s, segmentParts(), o), out.table("segment", s.table))
 }
 
 // single has one Service, and waits until its address is announced.

@@ -18,27 +18,49 @@ type figure struct {
 	none   bool    // the greatest is to be zero
 }
 
-func (f figure) String() string {
+// summary is what the values of a figure come to.
+type summary struct {
+	min, median, p99, max float64
+	bars                  []string
+	missed                bool
+}
+
+func (f figure) summary() summary {
 	sorted := slices.Sorted(slices.Values(f.values))
 	n := len(sorted)
-	median, most := sorted[n/2], sorted[n-1]
-	text := fmt.Sprintf("%-84s %8s %8s %8s %8s %-4s n=%d", f.what, number(sorted[0]), number(median), number(sorted[99*(n-1)/100]), number(most), f.unit, n)
-	var bars []string
-	missed := false
+	s := summary{min: sorted[0], median: sorted[n/2], p99: sorted[99*(n-1)/100], max: sorted[n-1]}
 	if f.bar > 0 {
-		bars, missed = append(bars, "median "+number(f.bar)), median > f.bar
+		s.bars, s.missed = append(s.bars, "median "+number(f.bar)), s.median > f.bar
 	}
 	if f.worst > 0 || f.none {
-		bars, missed = append(bars, "worst "+number(f.worst)), missed || most > f.worst
+		s.bars, s.missed = append(s.bars, "worst "+number(f.worst)), s.missed || s.max > f.worst
 	}
-	if bars == nil {
+	return s
+}
+
+// barLines returns the bars as numbers, in the order of summary.
+func (f figure) barLines() []float64 {
+	var lines []float64
+	if f.bar > 0 {
+		lines = append(lines, f.bar)
+	}
+	if f.worst > 0 || f.none {
+		lines = append(lines, f.worst)
+	}
+	return lines
+}
+
+func (f figure) String() string {
+	s := f.summary()
+	text := fmt.Sprintf("%-84s %8s %8s %8s %8s %-4s n=%d", f.what, number(s.min), number(s.median), number(s.p99), number(s.max), f.unit, len(f.values))
+	if s.bars == nil {
 		return text
 	}
 	verdict := "holds"
-	if missed {
+	if s.missed {
 		verdict = "MISSED"
 	}
-	return fmt.Sprintf("%-134s %s: %s", text, strings.Join(bars, ", "), verdict)
+	return fmt.Sprintf("%-134s %s: %s", text, strings.Join(s.bars, ", "), verdict)
 }
 
 // number writes a value with as many digits as are worth reading.
