@@ -134,7 +134,8 @@ func TestRandomEditsOfObjects(t *testing.T) {
 			want[p] = said(route, 64512)
 		}
 		await(t, name+" has exactly what is wanted", func() bool { return maps.Equal(r.rib(t), want) })
-		if s := b.Have()[name]; s.Flaps > 0 || s.State != Established || s.Advertised != len(want) {
+		await(t, name+" is said to", func() bool { return b.Have()[name].Advertised == len(want) })
+		if s := b.Have()[name]; s.Flaps > 0 || s.State != Established {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
