@@ -36,6 +36,9 @@ func (l *Lab) mountData() error {
 
 // startControlPlane starts etcd and the API server, and waits for the latter.
 func (l *Lab) startControlPlane(ctx context.Context) error {
+	if err := l.writeAuditPolicy(); err != nil {
+		return err
+	}
 	for _, spec := range []ProcSpec{l.etcd(), l.apiServerSpec()} {
 		if _, err := l.Start(Control, spec); err != nil {
 			return err
@@ -97,7 +100,23 @@ func (l *Lab) apiServerSpec() ProcSpec {
 	} else {
 		args = append(args, "--enable-admission-plugins=NodeRestriction")
 	}
+	if l.opts.Audit {
+		args = append(args, "--audit-policy-file="+l.auditPolicy(), "--audit-log-path="+l.AuditLog(), "--audit-log-mode=blocking")
+	}
 	return ProcSpec{Name: APIServer, Args: args}
+}
+
+// AuditLog is where the API server of a lab with Audit writes down who asked it for what: a line of audit.k8s.io/v1 JSON for each answer.
+func (l *Lab) AuditLog() string { return filepath.Join(l.dir, "audit.log") }
+
+func (l *Lab) auditPolicy() string { return filepath.Join(l.dir, "audit.yaml") }
+
+func (l *Lab) writeAuditPolicy() error {
+	const policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
+	if err := os.WriteFile(l.auditPolicy(), []byte(policy), 0o600); err != nil {
+		return fmt.Errorf("write the audit policy: %w", err)
+	}
+	return nil
 }
 
 func (l *Lab) controllerManager() ProcSpec {

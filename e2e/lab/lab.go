@@ -43,6 +43,8 @@ type Options struct {
 	IPv4Only bool
 	// Light leaves out kubelets, containers and the scheduler.
 	Light bool
+	// Audit has the API server write down who asked it for what: AuditLog.
+	Audit bool
 	// NeighbourTable raises the machine-wide limit of neighbour entries to this
 	// many while the lab is up. Zero leaves it alone.
 	NeighbourTable int
