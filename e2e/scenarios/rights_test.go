@@ -23,23 +23,13 @@ import (
 // use while all that it does is done once. The API server's own audit log says what was asked for.
 func TestNobodyHasARightThatIsNotUsed(t *testing.T) {
 	options := lab.Options{Name: "rights", Nodes: 2, IPv4Only: true, Light: true, Audit: true, Log: os.Stderr}
-	if err := lab.Down(t.Context(), options.Name); err != nil {
-		t.Fatal(err)
-	}
-	l, err := lab.Up(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		if err := l.Down(context.Background()); err != nil {
+		if err := lab.Down(context.Background(), options.Name); err != nil {
 			t.Error(err)
 		}
 	})
-	p, err := product.New(l)
+	p, err := bringUp(t.Context(), options)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s := &scene{T: t, Product: p, ctx: t.Context()}
