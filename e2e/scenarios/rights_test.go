@@ -101,7 +101,7 @@ func (s *scene) rights() []string {
 	for _, program := range []string{"controller", "speaker"} {
 		text, err := os.ReadFile(filepath.Join(s.Repo, "config", "rbac", program+".yaml"))
 		s.act(err)
-		for _, document := range bytes.Split(text, []byte("\n---\n")) {
+		for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
 			var role rbacv1.Role // a ClusterRole has the same fields
 			s.act(yaml.Unmarshal(document, &role))
 			for _, rule := range role.Rules {

@@ -52,48 +52,67 @@ func OpenPacket(link cluster.Link) (Port, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reaching the packet socket: %w", err), conn.Close())
 	}
-	return &packetPort{conn: conn, raw: raw}, nil
+	p := &packetPort{conn: conn, raw: raw}
+	p.readOnce = func(fd uintptr) { p.n, p.readErr = rawio.Read(fd, p.in) }
+	p.readWhenReady = func(fd uintptr) bool {
+		p.readOnce(fd)
+		return !errors.Is(p.readErr, unix.EAGAIN)
+	}
+	p.sendOnce = func(fd uintptr) { _, p.sendErr = rawio.Write(fd, p.out) }
+	return p, nil
 }
 
+// packetPort has what a call leaves behind, and functions made once, so that no call allocates.
 type packetPort struct {
 	conn *packet.Conn
 	raw  syscall.RawConn
+
+	in            []byte
+	n             int
+	readErr       error
+	readOnce      func(fd uintptr)
+	readWhenReady func(fd uintptr) bool
+	deadline      time.Time // of the socket
+	out           []byte
+	sendErr       error
+	sendOnce      func(fd uintptr)
 }
 
-// Read implements Port. A read whose deadline has passed is not even tried by the runtime, so what waits is taken first.
+// Read implements Port. A read whose deadline has passed is not even tried by the runtime, so what waits is taken first. A deadline that
+// is sooner than it need be stays: most reads end before it, and to set one costs more than a wake-up now and then.
 func (p *packetPort) Read(buf []byte, until time.Time) (n int, err error) {
-	var readErr error
-	read := func(fd uintptr) bool {
-		n, readErr = rawio.Read(fd, buf)
-		return !errors.Is(readErr, unix.EAGAIN)
-	}
-	if err := p.raw.Control(func(fd uintptr) { read(fd) }); err != nil {
+	p.in = buf
+	if err := p.raw.Control(p.readOnce); err != nil {
 		return 0, err
 	}
-	if errors.Is(readErr, unix.EAGAIN) {
-		if !until.After(time.Now()) { // a deadline of zero would be none
+	for errors.Is(p.readErr, unix.EAGAIN) {
+		now := time.Now()
+		if !until.After(now) {
 			return 0, os.ErrDeadlineExceeded
 		}
-		if err := p.conn.SetReadDeadline(until); err != nil {
-			return 0, err
+		if !p.deadline.After(now) || until.Before(p.deadline) {
+			if err := p.conn.SetReadDeadline(until); err != nil {
+				return 0, err
+			}
+			p.deadline = until
 		}
-		if err := p.raw.Read(read); err != nil {
+		if err := p.raw.Read(p.readWhenReady); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return 0, err
 		}
 	}
-	if readErr != nil {
-		return 0, os.NewSyscallError("read", readErr)
+	if p.readErr != nil {
+		return 0, os.NewSyscallError("read", p.readErr)
 	}
-	return n, nil
+	return p.n, nil
 }
 
 // Send implements Port.
 func (p *packetPort) Send(frame []byte) error {
-	var sendErr error
-	if err := p.raw.Control(func(fd uintptr) { _, sendErr = rawio.Write(fd, frame) }); err != nil {
+	p.out = frame
+	if err := p.raw.Control(p.sendOnce); err != nil {
 		return err
 	}
-	return os.NewSyscallError("write", sendErr)
+	return os.NewSyscallError("write", p.sendErr)
 }
 
 // Close implements Port.

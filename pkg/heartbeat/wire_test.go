@@ -168,10 +168,10 @@ func TestOnAWire(t *testing.T) {
 	}
 }
 
-// TestReadTakesWhatWaits although its time is over, and does not wait when there is nothing.
-func TestReadTakesWhatWaits(t *testing.T) {
+// talking are ports at both ends of a wire, and a frame that has just come from the first to the second.
+func talking(t *testing.T) (ports [2]Port, frame []byte) {
+	t.Helper()
 	w := newWire(t)
-	var ports [2]Port
 	for i := range ports {
 		w.do(t, func() (err error) {
 			ports[i], err = OpenPacket(w.ends[i])
@@ -179,7 +179,7 @@ func TestReadTakesWhatWaits(t *testing.T) {
 		})
 		t.Cleanup(func() { _ = ports[i].Close() })
 	}
-	frame := newCodec(nil).encode(&message{kind: ping, from: Peer{"a", "eth0"}}, w.ends[0].MAC, w.ends[1].MAC)
+	frame = newCodec(nil).encode(&message{kind: ping, from: Peer{"a", "eth0"}}, w.ends[0].MAC, w.ends[1].MAC)
 	var buf [frameMax]byte
 	var n int
 	err := os.ErrDeadlineExceeded
@@ -192,6 +192,48 @@ func TestReadTakesWhatWaits(t *testing.T) {
 	if err != nil || !bytes.Equal(buf[:n], frame) {
 		t.Fatalf("read %x, %v", buf[:n], err)
 	}
+	return ports, frame
+}
+
+// TestDeadlinesOfReads: each read has its own, though the socket may keep that of an earlier one; and no call allocates.
+func TestDeadlinesOfReads(t *testing.T) {
+	ports, frame := talking(t)
+	var buf [frameMax]byte
+	for _, first := range []time.Duration{50 * time.Millisecond, time.Hour} {
+		if err := ports[0].Send(frame); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ports[1].Read(buf[:], time.Now().Add(first)); err != nil {
+			t.Fatal(err)
+		}
+		go func() { // so that the next one has to wait, and sets the deadline
+			time.Sleep(20 * time.Millisecond)
+			_ = ports[0].Send(frame)
+		}()
+		if _, err := ports[1].Read(buf[:], time.Now().Add(first)); err != nil {
+			t.Fatal(err)
+		}
+		const wait = 200 * time.Millisecond
+		begun := time.Now()
+		if _, err := ports[1].Read(buf[:], begun.Add(wait)); !os.IsTimeout(err) {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < wait || took > time.Minute {
+			t.Errorf("after a deadline of %s, one of %s ended after %s", first, wait, took)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		_ = ports[0].Send(frame)
+		_, _ = ports[1].Read(buf[:], time.Now().Add(time.Second))
+	}); n > 0 {
+		t.Errorf("%.1f allocations", n)
+	}
+}
+
+// TestReadTakesWhatWaits although its time is over, and does not wait when there is nothing.
+func TestReadTakesWhatWaits(t *testing.T) {
+	ports, frame := talking(t)
+	var buf [frameMax]byte
 	if err := ports[0].Send(frame); err != nil {
 		t.Fatal(err)
 	}
