@@ -11,6 +11,8 @@ IMAGE_ARCHES ?= amd64,arm64
 FUZZTIME ?= 60s
 VERSION ?= v0.0.0-dev
 URL ?= https://example.com
+SIM_NODES ?= 10,50,100,200
+SIM_SERVICES ?= 20000
 PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
 help: ## show what can be made
@@ -59,6 +61,9 @@ bench: deps ## measure: passes over 10,000 Services, the controller, and failove
 	@go test -run '^$$' -bench . ./pkg/... | grep -v '^ok\|no test files'
 	@go run -C e2e ./cmd/bench -publish ../docs/benchmarks $(ARGS)
 
+simulate: ## many speakers on one segment in virtual time: make simulate SIM_NODES=10,100 SIM_SERVICES=20000
+	@SIM_NODES="$(SIM_NODES)" SIM_SERVICES="$(SIM_SERVICES)" hack/run "simulation" go test -count 1 -timeout 60m -v ./sim
+
 fuzz: ## fuzz every parser, FUZZTIME each
 	@hack/fuzz "$(FUZZTIME)"
 
@@ -68,4 +73,4 @@ lab: ## run the lab's command: make lab ARGS="exec client -- curl -s http://198.
 kubectl: ## kubectl in the demo: make kubectl ARGS="get services -A"
 	@$(LAB) -name demo kubectl $(ARGS)
 
-.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build plugin bench fuzz lab kubectl
+.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build plugin bench simulate fuzz lab kubectl

@@ -59,6 +59,7 @@ func floorPlan() map[string]room {
 		"cli":        {ours: below, others: append([]string{"github.com/spf13/cobra", "k8s.io/cli-runtime", "sigs.k8s.io/yaml", "sigs.k8s.io/json"}, wiring...)},
 
 		"internal/arch": {},
+		"sim":           {},
 	}
 }
 
