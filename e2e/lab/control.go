@@ -36,8 +36,10 @@ func (l *Lab) mountData() error {
 
 // startControlPlane starts etcd and the API server, and waits for the latter.
 func (l *Lab) startControlPlane(ctx context.Context) error {
-	if err := l.writeAuditPolicy(); err != nil {
-		return err
+	if l.opts.Audit {
+		if err := l.writeAuditPolicy(); err != nil {
+			return err
+		}
 	}
 	for _, spec := range []ProcSpec{l.etcd(), l.apiServerSpec()} {
 		if _, err := l.Start(Control, spec); err != nil {

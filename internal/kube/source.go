@@ -54,7 +54,8 @@ func NewSource[O Object, L runtime.Object, T any](lister Lister[L], example O, c
 			if opts.ResourceVersion == "0" {
 				opts.ResourceVersion = "" // what is true now, not what some API server remembers
 			}
-			s.asks()
+			now := time.Now()
+			s.asked.Store(&now)
 			return untilAnswered(ctx, func() (L, error) { return lister.List(ctx, opts) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
@@ -96,11 +97,6 @@ type listThenWatch struct{ *cache.ListWatch }
 
 // IsWatchListSemanticsUnSupported is what client-go asks for.
 func (listThenWatch) IsWatchListSemanticsUnSupported() bool { return true }
-
-func (s *Source[T]) asks() {
-	now := time.Now()
-	s.asked.Store(&now)
-}
 
 // Asked returns when the API server was last asked for all objects: once synced, the source shows at least what was true then.
 // It is zero before.

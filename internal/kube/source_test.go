@@ -26,9 +26,6 @@ func (f fakeNodes) Watch(context.Context, metav1.ListOptions) (watch.Interface, 
 	return f.events, nil
 }
 
-// IsWatchListSemanticsUnSupported tells client-go to list and then watch.
-func (fakeNodes) IsWatchListSemanticsUnSupported() bool { return true }
-
 func node(name string, version int) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: strconv.Itoa(version), Labels: map[string]string{"big": "label"}}}
 }

@@ -84,7 +84,8 @@ func measureAllocation(ctx context.Context, p *product.Product, out *report, sho
 	if a.seen, err = see(ctx, watching.CoreV1().Services(namespace)); err != nil {
 		return err
 	}
-	return errors.Join(a.all(ctx), out.table("allocation", a.table))
+	err = a.all(ctx)
+	return out.table("allocation", a.table, err)
 }
 
 // all measures one thing after the other: first with a speaker that announces every address, then the controller alone.

@@ -184,5 +184,5 @@ func (b *bench) all(ctx context.Context) error {
 		table = append(table, figures...)
 	}
 	slices.SortStableFunc(table, func(a, b figure) int { return cmp.Compare(a.unit, b.unit) })
-	return b.out.table("layer2", table)
+	return b.out.table("layer2", table, nil)
 }

@@ -23,8 +23,10 @@ func plot(p publishedFigure) string {
 	if len(sorted) > stepsAtMost {
 		sorted = quantiles(sorted, stepsAtMost)
 	}
-	bars := p.figure.barLines()
-	most := slices.Max(append([]float64{sorted[len(sorted)-1]}, bars...))
+	most := sorted[len(sorted)-1]
+	for _, b := range p.bars {
+		most = max(most, b.at)
+	}
 	unit := roundUp(most / 5)
 	end := unit * math.Ceil(most/unit)
 	x := func(v float64) float64 { return plotLeft + (plotRight-plotLeft)*v/end }
@@ -46,10 +48,10 @@ func plot(p publishedFigure) string {
 		fmt.Fprintf(out, "H%.1fV%.1f", x(v), y(float64(i+1)/float64(len(sorted))))
 	}
 	fmt.Fprintf(out, `H%d" fill="none" stroke="%s" stroke-width="2"/>`+"\n", plotRight, plotLine)
-	for i, text := range p.Bars {
-		at := x(bars[i])
+	for i, b := range p.bars {
+		at := x(b.at)
 		fmt.Fprintf(out, `<path d="M%.1f %dV%d" stroke="%s" stroke-dasharray="4 3"/><text x="%.1f" y="%d" fill="%s" text-anchor="end">%s</text>`+"\n",
-			at, plotTop, plotBottom, plotBarInk, at-4, plotTop+14+14*i, plotBarInk, escaped(text))
+			at, plotTop, plotBottom, plotBarInk, at-4, plotTop+14+14*i, plotBarInk, escaped(b.String()))
 	}
 	fmt.Fprint(out, "</svg>\n")
 	return out.String()

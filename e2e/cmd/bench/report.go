@@ -12,8 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
 )
@@ -25,11 +26,11 @@ type report struct {
 	arguments []string
 }
 
-// table prints what was measured on a lab, and publishes it.
-func (r *report) table(lab string, table []figure) error {
+// table prints what was measured on a lab, and publishes it, unless measuring failed: then it is not all.
+func (r *report) table(lab string, table []figure, failed error) error {
 	printTable(r.to, table)
-	if r.folder == "" || len(table) == 0 {
-		return nil
+	if failed != nil || r.folder == "" {
+		return failed
 	}
 	m, err := thisMachine()
 	if err != nil {
@@ -75,7 +76,7 @@ type publishedFigure struct {
 	Values []float64 `json:"values"`
 	Plot   string    `json:"plot,omitempty"` // its file
 
-	figure figure
+	bars []bar
 }
 
 const valuesAtMost = 1000
@@ -91,8 +92,8 @@ func publishedOf(table []figure) []publishedFigure {
 			what = under + ": " + what
 		}
 		s := f.summary()
-		p := publishedFigure{What: what, Unit: f.unit, N: len(f.values), Min: s.min, Median: s.median, P99: s.p99, Max: s.max, Bars: s.bars, Missed: s.missed,
-			Values: f.values, figure: f}
+		p := publishedFigure{What: what, Unit: f.unit, N: len(f.values), Min: s.min, Median: s.median, P99: s.p99, Max: s.max, Bars: barTexts(s.bars), Missed: s.missed,
+			Values: f.values, bars: s.bars}
 		if len(p.Values) > valuesAtMost {
 			p.Values = quantiles(f.values, valuesAtMost)
 		}
@@ -195,16 +196,11 @@ func (p published) writeTo(out io.Writer) {
 
 func thisMachine() (machine, error) {
 	m := machine{Cores: runtime.NumCPU()}
-	var uts syscall.Utsname
-	if err := syscall.Uname(&uts); err != nil {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
 		return m, fmt.Errorf("ask for the kernel's version: %w", err)
 	}
-	for _, c := range uts.Release {
-		if c == 0 || c == '-' {
-			break
-		}
-		m.Kernel += string(rune(c))
-	}
+	m.Kernel, _, _ = strings.Cut(unix.ByteSliceToString(uts.Release[:]), "-")
 	processor, err := field("/proc/cpuinfo", "model name")
 	if err != nil {
 		return m, err

@@ -25,12 +25,16 @@ func TestWhatIsPublished(t *testing.T) {
 	folder := t.TempDir()
 	for _, lab := range []string{"segment", "routing", "segment"} {
 		printed := &bytes.Buffer{}
-		if err := (&report{to: printed, folder: folder, arguments: []string{"-only", lab}}).table(lab, measured()); err != nil {
+		if err := (&report{to: printed, folder: folder, arguments: []string{"-only", lab}}).table(lab, measured(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(printed.String(), "a ratio") {
 			t.Errorf("printed %q", printed)
 		}
+	}
+	broken := errors.New("interrupted")
+	if err := (&report{to: io.Discard, folder: folder}).table("segment", measured()[:1], broken); !errors.Is(err, broken) {
+		t.Errorf("what failed is %v", err)
 	}
 	raw, err := os.ReadFile(filepath.Join(folder, "segment.json"))
 	if err != nil {

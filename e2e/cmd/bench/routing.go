@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -99,7 +98,8 @@ func measureRouting(ctx context.Context, p *product.Product, out *report, o opti
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	return errors.Join(measureParts(ctx, r, routingParts(), o), out.table("routing", r.table))
+	err = measureParts(ctx, r, routingParts(), o)
+	return out.table("routing", r.table, err)
 }
 
 // start starts the router and the bare program, and has every node's session up.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -54,7 +53,8 @@ func measureSegment(ctx context.Context, p *product.Product, out *report, o opti
 	if err := s.pool(ctx, "L2"); err != nil {
 		return err
 	}
-	return errors.Join(measureParts(ctx, s, segmentParts(), o), out.table("segment", s.table))
+	err = measureParts(ctx, s, segmentParts(), o)
+	return out.table("segment", s.table, err)
 }
 
 // single has one Service, and waits until its address is announced.

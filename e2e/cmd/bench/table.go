@@ -21,33 +21,37 @@ type figure struct {
 // summary is what the values of a figure come to.
 type summary struct {
 	min, median, p99, max float64
-	bars                  []string
+	bars                  []bar
 	missed                bool
 }
+
+// bar is what a part of the values is to be no more than.
+type bar struct {
+	of string // median or worst
+	at float64
+}
+
+func (b bar) String() string { return b.of + " " + number(b.at) }
 
 func (f figure) summary() summary {
 	sorted := slices.Sorted(slices.Values(f.values))
 	n := len(sorted)
 	s := summary{min: sorted[0], median: sorted[n/2], p99: sorted[99*(n-1)/100], max: sorted[n-1]}
 	if f.bar > 0 {
-		s.bars, s.missed = append(s.bars, "median "+number(f.bar)), s.median > f.bar
+		s.bars, s.missed = append(s.bars, bar{"median", f.bar}), s.median > f.bar
 	}
 	if f.worst > 0 || f.none {
-		s.bars, s.missed = append(s.bars, "worst "+number(f.worst)), s.missed || s.max > f.worst
+		s.bars, s.missed = append(s.bars, bar{"worst", f.worst}), s.missed || s.max > f.worst
 	}
 	return s
 }
 
-// barLines returns the bars as numbers, in the order of summary.
-func (f figure) barLines() []float64 {
-	var lines []float64
-	if f.bar > 0 {
-		lines = append(lines, f.bar)
+func barTexts(bars []bar) []string {
+	var texts []string
+	for _, b := range bars {
+		texts = append(texts, b.String())
 	}
-	if f.worst > 0 || f.none {
-		lines = append(lines, f.worst)
-	}
-	return lines
+	return texts
 }
 
 func (f figure) String() string {
@@ -60,7 +64,7 @@ func (f figure) String() string {
 	if s.missed {
 		verdict = "MISSED"
 	}
-	return fmt.Sprintf("%-134s %s: %s", text, strings.Join(s.bars, ", "), verdict)
+	return fmt.Sprintf("%-134s %s: %s", text, strings.Join(barTexts(s.bars), ", "), verdict)
 }
 
 // number writes a value with as many digits as are worth reading.

@@ -92,18 +92,15 @@ func (s *session) take(c change, now time.Time) {
 			s.lost = endless
 		}
 	}
-	switch {
-	case s.state == Established:
-	case was == Established && !s.parting.IsZero():
+	if was == Established && !s.parting.IsZero() {
 		s.lost = ""
 		s.log.Info("a BGP session is closed, as this node is drained")
-		return
-	case was == Established:
+	} else if was == Established {
 		s.flaps++
 		s.again = now.Sub(since) >= steady
 		s.log.Warn("a BGP session is lost", "reason", s.lost)
-		return
-	default:
+	}
+	if s.state != Established {
 		return
 	}
 	s.peerASN, s.lost = c.peerASN, ""

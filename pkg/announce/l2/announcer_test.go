@@ -241,10 +241,7 @@ func TestRefreshesComeTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seg := newLAN()
 		s := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
-		var addrs []netip.Addr
-		for i := range 400 {
-			addrs = append(addrs, netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}))
-		}
+		addrs := many(400)
 		s.set(t, say(addrs...))
 		time.Sleep(2 * time.Minute)
 		mark := seg.rewind()
@@ -265,6 +262,43 @@ func TestRefreshesComeTogether(t *testing.T) {
 				t.Errorf("a frame came %d times", n)
 			}
 		}
+	})
+}
+
+// TestSocketsAreToldExactlyWhenItIsCalm, and at once, if roughly, when addresses come or go.
+func TestSocketsAreToldExactlyWhenItIsCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seg := newLAN()
+		n := newNIC(map[string]*lan{"eth0": seg})
+		s := startSpeaker(t, n, Timings{})
+		told := func(addrs int, exactly bool) {
+			t.Helper()
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			seg.mu.Lock()
+			defer seg.mu.Unlock()
+			for p := range n.open {
+				if p.family == cluster.IPv4 && (len(p.only) != addrs || p.exactly != exactly) {
+					t.Errorf("told of %d addresses, exactly %t; want %d, %t", len(p.only), p.exactly, addrs, exactly)
+				}
+			}
+			if len(n.open) == 0 {
+				t.Error("there is no socket")
+			}
+		}
+		addrs := many(3)
+		s.set(t, say(addrs[0]))
+		told(1, false)
+		time.Sleep(calm / 2)
+		s.set(t, say(addrs...))
+		time.Sleep(calm / 2) // a second after the first one
+		told(3, false)
+		time.Sleep(calm/2 + tick)
+		told(3, true)
+		s.set(t, say(addrs[:2]...))
+		told(2, false)
+		time.Sleep(calm + tick)
+		told(2, true)
 	})
 }
 

@@ -166,6 +166,8 @@ type lanPort struct {
 	closed chan struct{}
 	groups []netip.Addr // guarded by nic.mu
 	only   []netip.Addr // guarded by lan.mu
+
+	exactly bool // likewise
 }
 
 func (p *lanPort) Read(buf []byte) (int, error) {
@@ -211,11 +213,11 @@ func (p *lanPort) Send(frame []byte) (time.Time, error) {
 	return time.Now(), nil
 }
 
-func (p *lanPort) Only(addrs []netip.Addr, _ bool) error {
+func (p *lanPort) Only(addrs []netip.Addr, exactly bool) error {
 	segment := p.lan.Load()
 	segment.mu.Lock()
 	defer segment.mu.Unlock()
-	p.only = slices.Clone(addrs)
+	p.only, p.exactly = slices.Clone(addrs), exactly
 	return nil
 }
 
