@@ -11,6 +11,8 @@ IMAGE_ARCHES ?= amd64,arm64
 FUZZTIME ?= 60s
 VERSION ?= v0.0.0-dev
 URL ?= https://example.com
+CHAOS ?= 30m
+SEED ?=
 SIM_NODES ?= 10,50,100,200
 SIM_SERVICES ?= 20000
 PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
@@ -64,6 +66,9 @@ bench: deps ## measure: passes over 10,000 Services, the controller, and failove
 simulate: ## many speakers on one segment in virtual time: make simulate SIM_NODES=10,100 SIM_SERVICES=20000
 	@SIM_NODES="$(SIM_NODES)" SIM_SERVICES="$(SIM_SERVICES)" hack/run "simulation" go test -count 1 -timeout 60m -v ./sim
 
+chaos: deps ## break everything at random on the lab, and watch the laws: make chaos CHAOS=30m SEED=1
+	@cd e2e && BELLWETHER_CHAOS="$(CHAOS)" BELLWETHER_SEED="$(SEED)" ../hack/run "chaos" go test -count 1 -timeout 0 -run 'TestChaos$$' -v ./scenarios
+
 fuzz: ## fuzz every parser, FUZZTIME each
 	@hack/fuzz "$(FUZZTIME)"
 
@@ -73,4 +78,4 @@ lab: ## run the lab's command: make lab ARGS="exec client -- curl -s http://198.
 kubectl: ## kubectl in the demo: make kubectl ARGS="get services -A"
 	@$(LAB) -name demo kubectl $(ARGS)
 
-.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build plugin bench simulate fuzz lab kubectl
+.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build plugin bench simulate chaos fuzz lab kubectl

@@ -88,7 +88,7 @@ func env(name, otherwise string) string {
 }
 
 // trim is when the memory is given back that only starting took.
-const trim = 10 * time.Second
+const trim = 30 * time.Second
 
 func run(ctx context.Context, args []string) error {
 	o, err := parse(args)

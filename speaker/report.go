@@ -61,8 +61,7 @@ func (s *speaker) explain(view announce.View, plan announce.Plan) {
 // current.
 func (s *speaker) report(ctx context.Context) error {
 	before, overtaken := map[netip.Addr]l2.State{}, 0
-	var heard map[string]cluster.Member
-	silent := map[string]time.Time{}
+	var silent silence
 	var strangers []string
 	var sessions map[string]bgp.State
 	tick := time.NewTicker(5 * time.Second)
@@ -92,13 +91,13 @@ func (s *speaker) report(ctx context.Context) error {
 		s.tellSessions(sessions, now)
 		sessions = now
 		if view := s.seen.Load(); view != nil {
-			for _, name := range fellSilent(heard, view.Alive.Alive, s.node) {
-				silent[name] = time.Now()
+			now := time.Now()
+			if silent.look(view.Alive.Alive, s.node, now) {
+				s.status.doubted.Store(true)
 			}
-			heard = view.Alive.Alive
-			if bury := buried(silent, heard, len(s.stillAnswering()) > 0, time.Now()); len(bury) > 0 {
-				s.status.silent.Put(bury)
-			}
+			cutOff := len(silent.since) > 1 && len(s.found().Cut) > 0
+			unsure := cutOff || len(s.stillAnswering()) > 0
+			s.status.silent.Put(silent.due(s.node, unsure, now))
 		}
 		s.metrics.announced.Set(float64(len(have.Addrs)))
 		s.status.stale.Ring()
@@ -110,46 +109,19 @@ func (s *speaker) report(ctx context.Context) error {
 	}
 }
 
+// hears reports whether the speaker of another node is heard.
+func (s *speaker) hears(node string) bool {
+	view := s.seen.Load()
+	if view == nil {
+		return false
+	}
+	_, heard := view.Alive.Alive[node]
+	return heard
+}
+
 // reportRest is the shortest time between two looks at what is announced: each looks at all addresses, and in a flood of new ones
 // there is a change every few milliseconds.
 const reportRest = 50 * time.Millisecond
-
-// fellSilent returns the nodes whose speakers were heard and are not any more, if it falls to this node to say so: to the
-// first by name of those that are left.
-func fellSilent(before, now map[string]cluster.Member, self string) []string {
-	for name := range now {
-		if name < self {
-			return nil
-		}
-	}
-	var fell []string
-	for name := range before {
-		if _, alive := now[name]; !alive {
-			fell = append(fell, name)
-		}
-	}
-	slices.Sort(fell)
-	return fell
-}
-
-// mourning is how long a speaker must have been silent before its Speaker object is cleared for it.
-const mourning = 3 * time.Second
-
-// buried takes those out of silent whose objects are to be cleared now, and those that are heard again. While somebody answers
-// who should be silent, nothing is cleared: what the objects say is true then.
-func buried(silent map[string]time.Time, alive map[string]cluster.Member, answering bool, now time.Time) []string {
-	var names []string
-	for name, since := range silent {
-		if _, back := alive[name]; back {
-			delete(silent, name)
-		} else if !answering && now.Sub(since) >= mourning {
-			delete(silent, name)
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
 
 // eventsAtOnce bounds the events of one change: a failover of thousands of addresses writes no event for each.
 const eventsAtOnce = 20

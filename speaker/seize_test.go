@@ -148,28 +148,6 @@ func TestALivingOwnerIsGivenTime(t *testing.T) {
 	}
 }
 
-func TestAnObjectIsClearedWhenItsSpeakerStaysSilent(t *testing.T) {
-	now := time.Unix(1000, 0)
-	for _, c := range []struct {
-		says      string
-		alive     map[string]cluster.Member
-		answering bool
-		after     time.Duration
-		buried    int
-		left      int
-	}{
-		{"not at once", nil, false, mourning - time.Millisecond, 0, 1},
-		{"then", nil, false, mourning, 1, 0},
-		{"not while somebody answers who should be silent", nil, true, time.Hour, 0, 1},
-		{"not when it is heard again", map[string]cluster.Member{"other": {}}, false, time.Hour, 0, 0},
-	} {
-		silent := map[string]time.Time{"other": now}
-		if got := buried(silent, c.alive, c.answering, now.Add(c.after)); len(got) != c.buried || len(silent) != c.left {
-			t.Errorf("%s: cleared %v, left %v", c.says, got, silent)
-		}
-	}
-}
-
 func TestHowLongATakeoverTook(t *testing.T) {
 	a, now := netip.MustParseAddr("192.0.2.1"), time.Unix(1000, 0)
 	var s seizure

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -23,19 +26,22 @@ type statusWriter struct {
 	log    *slog.Logger
 	now    func() v1beta1.SpeakerStatus
 	stale  reconcile.Poke              // rung when the status may be another
-	silent *reconcile.Latest[[]string] // nodes whose speaker has just fallen silent
+	silent *reconcile.Latest[[]string] // all nodes whose speaker is silent, where it falls to this one to say so
+	heard  func(node string) bool
 
+	doubted   atomic.Bool // others may have written in this node's place
 	written   *v1beta1.SpeakerStatus
 	writtenAt time.Time
+	buried    map[string]bool
 }
 
-func newStatusWriter(client *kube.Client, node string, log *slog.Logger, now func() v1beta1.SpeakerStatus) *statusWriter {
-	return &statusWriter{client: client, node: node, log: log, now: now, stale: reconcile.NewPoke(),
-		silent: reconcile.NewLatest[[]string]()}
+func newStatusWriter(client *kube.Client, node string, log *slog.Logger, now func() v1beta1.SpeakerStatus, heard func(node string) bool) *statusWriter {
+	return &statusWriter{client: client, node: node, log: log, now: now, heard: heard, stale: reconcile.NewPoke(),
+		silent: reconcile.NewLatest[[]string](), buried: map[string]bool{}}
 }
 
 // rewrite is how often the status is written though nothing has changed: others may have taken this speaker for dead, and
-// said so in its place.
+// said so in its place, without its knowing.
 const rewrite = time.Minute
 
 // Run writes until ctx ends.
@@ -50,11 +56,7 @@ func (w *statusWriter) Run(ctx context.Context) error {
 				w.log.Warn("Speaker status not written, will retry", "error", err)
 			}
 		case nodes := <-w.silent.C():
-			for _, node := range nodes {
-				if err := w.bury(ctx, node); err != nil && ctx.Err() == nil {
-					w.log.Warn("the Speaker object of a silent speaker still says what it announced", "speaker", node, "error", err)
-				}
-			}
+			w.buryAll(ctx, nodes)
 		}
 		select {
 		case <-ctx.Done():
@@ -73,11 +75,12 @@ func (w *statusWriter) rest() time.Duration {
 }
 
 func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) error {
+	doubted := w.doubted.Swap(false)
 	if w.written != nil {
 		for i := range status.Conditions {
 			status.Conditions[i].LastTransitionTime = since(w.written.Conditions, status.Conditions[i])
 		}
-		if apiequality.Semantic.DeepEqual(*w.written, status) && time.Since(w.writtenAt) < rewrite {
+		if apiequality.Semantic.DeepEqual(*w.written, status) && time.Since(w.writtenAt) < rewrite && !doubted {
 			return nil
 		}
 	}
@@ -106,19 +109,42 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 	return nil
 }
 
-// bury says in the Speaker object of a speaker that fell silent that it announces nothing any more, since it cannot itself.
+// buryAll clears the objects of those who are silent, each once. What fails is tried again when they are told of the next time.
+func (w *statusWriter) buryAll(ctx context.Context, nodes []string) {
+	maps.DeleteFunc(w.buried, func(node string, _ bool) bool { return !slices.Contains(nodes, node) })
+	for _, node := range nodes {
+		if w.buried[node] {
+			continue
+		}
+		if err := w.bury(ctx, node); err == nil {
+			w.buried[node] = true
+		} else if ctx.Err() == nil {
+			w.log.Warn("the Speaker object of a silent speaker still says what it announced, will retry", "speaker", node, "error", err)
+		}
+	}
+}
+
+// bury says in the Speaker object of a silent speaker that it announces nothing any more, since it cannot itself; unless it does: it is
+// heard again, or it wrote while the API server kept this node waiting.
 func (w *statusWriter) bury(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	now, err := w.client.Speakers.Get(ctx, node, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && w.heard(node) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading Speaker %s: %w", node, err)
+	}
 	patch, err := kube.StatusPatch(v1beta1.SpeakerStatus{Conditions: []metav1.Condition{{
 		Type: v1beta1.ConditionReady, Status: metav1.ConditionUnknown, Reason: "NotHeard", LastTransitionTime: metav1.Now(),
 		Message: "the other speakers do not hear it any more, and take over what it announced",
-	}}}, "")
+	}}}, now.ResourceVersion)
 	if err != nil {
 		return fmt.Errorf("preparing the status of Speaker %s: %w", node, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	_, err = w.client.Speakers.Patch(ctx, node, types.JSONPatchType, patch, metav1.PatchOptions{}, "status")
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("writing the status of Speaker %s: %w", node, err)
 	}
 	return nil

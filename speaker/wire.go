@@ -57,7 +57,7 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		routers:       reconcile.NewPoke(),
 		events:        kube.NewRecorder(client, "bellwether-speaker", o.node),
 	}
-	s.status = newStatusWriter(client, o.node, log, s.speakerStatus)
+	s.status = newStatusWriter(client, o.node, log, s.speakerStatus, s.hears)
 	s.heartbeat = heartbeat.New(heartbeat.Config{Node: o.node, Key: key, Log: log, Traffic: links.Received, Publish: s.hear})
 	s.members = membership.New(membership.Config{Node: o.node, Bind: o.bind, Port: s.port, Key: key, Log: log,
 		Publish: func(m cluster.Members) {

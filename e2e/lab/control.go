@@ -21,14 +21,19 @@ const (
 	KubeProxy         = "kube-proxy" // one in every node
 )
 
+const dataSize = "4g"
+
+// storeDir is where etcd writes.
+func (l *Lab) storeDir() string { return filepath.Join(l.dir, "data") }
+
 // mountData puts a tmpfs below the state folder: etcd writes a lot, and nothing
 // of it is worth a disk.
 func (l *Lab) mountData() error {
-	dir := filepath.Join(l.dir, "data")
+	dir := l.storeDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := unix.Mount("bellwether-lab", dir, "tmpfs", 0, "size=4g,mode=0700"); err != nil {
+	if err := unix.Mount("bellwether-lab", dir, "tmpfs", 0, "size="+dataSize+",mode=0700"); err != nil {
 		return fmt.Errorf("mount a tmpfs at %s: %w", dir, err)
 	}
 	return nil
@@ -70,7 +75,7 @@ func (l *Lab) WaitAPIServer(ctx context.Context) error {
 func (l *Lab) etcd() ProcSpec {
 	const client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
 	return ProcSpec{Name: Etcd, Args: []string{
-		l.bins["etcd"], "--name=lab", "--data-dir=" + filepath.Join(l.dir, "data", "etcd"),
+		l.bins["etcd"], "--name=lab", "--data-dir=" + filepath.Join(l.storeDir(), "etcd"),
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=lab=" + peer,
 		"--unsafe-no-fsync", "--log-level=warn", "--quota-backend-bytes=4294967296",

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // SetInterface takes a place's own end of its link down or up, as an administrator would. What the kernel forgets meanwhile,
@@ -47,6 +49,23 @@ func (l *Lab) Readdress(where string) error {
 		}
 		return l.addRoutes(where)
 	})
+}
+
+// FillDisk leaves no space where etcd writes, until free is called. What was written stays.
+func (l *Lab) FillDisk() (free func() error, err error) {
+	dir := l.storeDir()
+	resize := func(size string) error {
+		if err := unix.Mount("bellwether-lab", dir, "tmpfs", unix.MS_REMOUNT, "size="+size+",mode=0700"); err != nil {
+			return fmt.Errorf("give %s another size: %w", dir, err)
+		}
+		return nil
+	}
+	free = func() error { return resize(dataSize) }
+	var now unix.Statfs_t
+	if err := unix.Statfs(dir, &now); err != nil {
+		return free, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	return free, resize(strconv.FormatUint((now.Blocks-now.Bfree)*uint64(now.Bsize), 10))
 }
 
 // other is the switch that part of the places is moved to.

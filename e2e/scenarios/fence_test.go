@@ -37,28 +37,30 @@ func undo(rules string) string {
 // deafen applies rules on a node until the returned function is called.
 func (s *scene) deafen(node, rules string) (restore func()) {
 	s.Helper()
-	nft := func(ctx context.Context, rules string) error {
-		cmd := s.Lab.CommandContext(ctx, node, "nft", "-f", "-")
-		cmd.Stdin = strings.NewReader(rules)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("nft on %s: %w: %s", node, err, out)
-		}
-		return nil
-	}
-	if err := nft(s.ctx, rules); err != nil {
+	if err := s.nft(s.ctx, node, rules); err != nil {
 		s.Fatal(err)
 	}
 	done := false
 	restore = func() {
 		if !done {
 			done = true
-			if err := nft(context.Background(), undo(rules)); err != nil {
+			if err := s.nft(context.Background(), node, undo(rules)); err != nil {
 				s.Error(err)
 			}
 		}
 	}
 	s.Cleanup(restore)
 	return restore
+}
+
+// nft applies rules on a node.
+func (s *scene) nft(ctx context.Context, node, rules string) error {
+	cmd := s.Lab.CommandContext(ctx, node, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft on %s: %w: %s", node, err, out)
+	}
+	return nil
 }
 
 // agree is what a speaker says of the others.

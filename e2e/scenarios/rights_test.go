@@ -34,6 +34,9 @@ func TestNobodyHasARightThatIsNotUsed(t *testing.T) {
 	}
 	s := &scene{T: t, Product: p, ctx: t.Context()}
 	s.doesEverythingOnce()
+	speaker, err := p.Lab.Process("node-2", "speaker")
+	s.act(err)
+	s.act(speaker.Kill()) // the other one clears its object
 
 	// What shows only when something breaks in the right instant.
 	faults := []string{"bellwether-controller get services"} // what became of a write that got no answer

@@ -33,6 +33,7 @@ func KeepHeapSmall(ctx context.Context) {
 			}
 			if live, more := heap(); more > max(trimLeast, live/3) {
 				debug.FreeOSMemory()
+				_ = ReleasePages() // of a burst's code too, where the kernel lets it
 			}
 		}
 	}()

@@ -17,7 +17,8 @@ func (s *segment) withMany(ctx context.Context) error {
 	}
 	for _, measure := range []func(context.Context) error{
 		func(ctx context.Context) error { return s.idle(ctx, s.many, 45) },
-		func(ctx context.Context) error { return s.latencyOfMany(ctx) },
+		s.latencyOfMany,
+		s.statusOfMany,
 		s.coldStart,
 		func(ctx context.Context) error { return s.more(ctx, s.many, s.most) },
 		s.lossOfMany,
@@ -60,6 +61,24 @@ func (s *segment) latencyOfMany(ctx context.Context) error {
 	}
 	s.table = append(s.table, quiet.figures(fmt.Sprintf("ARP reply, %d Services", s.many))...)
 	return s.storm(ctx, addrs[0], owner, quiet)
+}
+
+// statusOfMany asks the command line tool how the cluster is, as the person on call does first.
+func (s *segment) statusOfMany(ctx context.Context) error {
+	took := figure{what: fmt.Sprintf("bellwether status, %d Services", s.many), unit: "ms", bar: 1000}
+	for range 10 {
+		begun := time.Now()
+		out, code, err := s.CLI(ctx, "", "status")
+		if err == nil && code != 0 {
+			err = fmt.Errorf("bellwether status ended with %d: %s", code, out)
+		}
+		if err != nil {
+			return err
+		}
+		took.values = append(took.values, milliseconds(time.Since(begun)))
+	}
+	s.table = append(s.table, took)
+	return nil
 }
 
 // announced returns when each address was first announced since something began, as the client hears it.
