@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 CONTROLLER_GEN := go tool -modfile=tools/gen/go.mod controller-gen
 LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
+RELEASE := go tool -modfile=$(CURDIR)/tools/release/go.mod
 LAB := go run -C e2e ./cmd/lab
 IMAGE_ARCHES ?= amd64,arm64
 FUZZTIME ?= 60s
@@ -13,6 +14,7 @@ VERSION ?= v0.0.0-dev
 URL ?= https://example.com
 CHAOS ?= 30m
 SEED ?=
+PREVIOUS ?= HEAD~1
 SIM_NODES ?= 10,50,100,200
 SIM_SERVICES ?= 20000
 PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
@@ -56,6 +58,15 @@ build: ## build the programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./controller ./speaker
 	@CGO_ENABLED=0 go build -trimpath -o bin/bellwether ./cli
 
+sbom: build ## write what each program is made of into dist/sbom (CycloneDX)
+	@mkdir -p dist/sbom
+	@for program in controller speaker bellwether; do \
+	  $(RELEASE) cyclonedx-gomod bin -json -noserial -notimestamp -version "$(VERSION)" -output "dist/sbom/$$program.cdx.json" "bin/$$program"; \
+	done
+
+vuln: ## look for known vulnerabilities in what the programs call; asks vuln.go.dev
+	@$(RELEASE) govulncheck ./...
+
 plugin: ## pack kubectl bellwether and its krew manifest into dist/plugin: make plugin VERSION=v1.0.0 URL=https://example.com/v1.0.0
 	@hack/plugin "$(VERSION)" "$(URL)" $(PLUGIN_PLATFORMS)
 
@@ -69,6 +80,9 @@ simulate: ## many speakers on one segment in virtual time: make simulate SIM_NOD
 chaos: deps ## break everything at random on the lab, and watch the laws: make chaos CHAOS=30m SEED=1
 	@cd e2e && BELLWETHER_CHAOS="$(CHAOS)" BELLWETHER_SEED="$(SEED)" ../hack/run "chaos" go test -count 1 -timeout 0 -run 'TestChaos$$' -v ./scenarios
 
+skew: deps ## run the programs of another revision beside these, and back: make skew PREVIOUS=v1.0.0
+	@cd e2e && BELLWETHER_PREVIOUS="$(PREVIOUS)" ../hack/run "skew" go test -tags skew -count 1 -timeout 30m -run TestNeighbouringReleases -v ./scenarios
+
 fuzz: ## fuzz every parser, FUZZTIME each
 	@hack/fuzz "$(FUZZTIME)"
 
@@ -78,4 +92,4 @@ lab: ## run the lab's command: make lab ARGS="exec client -- curl -s http://198.
 kubectl: ## kubectl in the demo: make kubectl ARGS="get services -A"
 	@$(LAB) -name demo kubectl $(ARGS)
 
-.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build plugin bench simulate chaos fuzz lab kubectl
+.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build sbom vuln plugin bench simulate chaos skew fuzz lab kubectl

@@ -39,6 +39,7 @@ func main() {
 type options struct {
 	kubeconfig, namespace, identity string
 	class                           string
+	secureAddr, tlsFolder           string
 	addr, debugAddr                 string
 	metalLB, pageAddr               string
 	logLevel, logFormat             string
@@ -57,6 +58,9 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.metalLB, "metallb-objects", "", "namespace of MetalLB's objects (metallb.io) to work on besides Bellwether's own; empty: none")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
+	f.StringVar(&o.secureAddr, "secure-listen", "", "address of /metrics and /debug/ over TLS, for those only whom the API server lets get these paths, such as :7483; "+
+		"--listen has no /metrics then; empty: off")
+	f.StringVar(&o.tlsFolder, "tls-folder", "", "folder of tls.crt and tls.key for --secure-listen, read again when they change; empty: a certificate that is made at the start")
 	f.DurationVar(&o.renumberWindow, "renumber-window", time.Minute, "how long a Service that moves to another address holds the old one too")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -66,10 +70,21 @@ func parse(args []string) (options, error) {
 	if o.renumberWindow < 0 {
 		return o, fmt.Errorf("--renumber-window is %v: set it to a length of time that is not negative", o.renumberWindow)
 	}
+	if o.tlsFolder != "" && o.secureAddr == "" {
+		return o, errors.New("--tls-folder is for --secure-listen, which is not set: set both, or neither")
+	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q: everything is set by flags, see --help", f.Arg(0))
 	}
 	return o, nil
+}
+
+// secure is who answers over TLS; nil for nobody.
+func secure(client *kube.Client, o options) *obs.Secure {
+	if o.secureAddr == "" {
+		return nil
+	}
+	return &obs.Secure{Addr: o.secureAddr, Folder: o.tlsFolder, Allow: kube.NewReviewer(client).MayGet}
 }
 
 func env(name, otherwise string) string {
@@ -100,7 +115,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Registry: registry, Ready: s.ready, Log: log,
+	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Secure: secure(client, o), Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
 	tasks := append(s.tasks(), server.Run)
 	if o.pageAddr != "" {

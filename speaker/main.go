@@ -32,6 +32,7 @@ type options struct {
 	bind                        netip.Addr
 	port                        uint
 	secret                      string
+	secureAddr, tlsFolder       string
 	addr, debugAddr             string
 	metalLB                     string
 	logLevel, logFormat         string
@@ -54,6 +55,9 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.metalLB, "metallb-objects", "", "namespace of MetalLB's objects (metallb.io) to work on besides Bellwether's own; empty: none")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")
+	f.StringVar(&o.secureAddr, "secure-listen", "", "address of /metrics and /debug/ over TLS, for those only whom the API server lets get these paths, such as :7483; "+
+		"--listen has no /metrics then; empty: off")
+	f.StringVar(&o.tlsFolder, "tls-folder", "", "folder of tls.crt and tls.key for --secure-listen, read again when they change; empty: a certificate that is made at the start")
 	f.DurationVar(&o.notReadyDelay, "node-not-ready-delay", time.Minute,
 		"how long a Node may be without the condition Ready before others are preferred to it; a kubelet that restarts takes less")
 	f.UintVar(&o.proxyPort, "kube-proxy-healthz-port", 10256,
@@ -62,6 +66,9 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	if err := f.Parse(args); err != nil {
 		return o, err
+	}
+	if o.tlsFolder != "" && o.secureAddr == "" {
+		return o, errors.New("--tls-folder is for --secure-listen, which is not set: set both, or neither")
 	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q: everything is set by flags, see --help", f.Arg(0))
@@ -78,6 +85,14 @@ func parse(args []string) (options, error) {
 	}
 	o.bind = addr
 	return o, nil
+}
+
+// secure is who answers over TLS; nil for nobody.
+func secure(client *kube.Client, o options) *obs.Secure {
+	if o.secureAddr == "" {
+		return nil
+	}
+	return &obs.Secure{Addr: o.secureAddr, Folder: o.tlsFolder, Allow: kube.NewReviewer(client).MayGet}
 }
 
 func env(name, otherwise string) string {

@@ -109,7 +109,7 @@ func TestTheChartAndKustomizeSayTheSame(t *testing.T) {
 
 // TestVariants holds the same for what is installed in other ways than by default.
 func TestVariants(t *testing.T) {
-	for folder, value := range map[string]string{"metallb": "metallbObjects.namespace=metallb-system", "statuspage": "statusPage.enabled=true"} {
+	for folder, value := range map[string]string{"metallb": "metallbObjects.namespace=metallb-system", "statuspage": "statusPage.enabled=true", "securemetrics": "secureMetrics.enabled=true"} {
 		out, err := template(t, "--include-crds", "--set", value)
 		if err != nil {
 			t.Fatal(out)

@@ -136,10 +136,11 @@ func (c *chaos) unfold(plan []fault) {
 	c.converges(prober)
 	c.tell("%v after the last fault all is well", time.Since(mended).Round(time.Millisecond))
 	c.quietAndDone(prober)
+	ended := time.Now()
 	answers := stop()
 	cancel()
 	background.Wait()
-	c.judge(answers, observer.Record(), books)
+	c.judge(answers, observer.Record(), books, ended)
 }
 
 // follow lets the faults begin and end when the plan says.
@@ -383,7 +384,7 @@ func (c *chaos) quietAndDone(prober *probe.Prober) {
 }
 
 // judge holds what was seen against the laws.
-func (c *chaos) judge(answers, claims probe.Record, b *books) {
+func (c *chaos) judge(answers, claims probe.Record, b *books, ended time.Time) {
 	c.Helper()
 	breaches := func(law string, broken []string) {
 		c.Helper()
@@ -397,7 +398,7 @@ func (c *chaos) judge(answers, claims probe.Record, b *books) {
 	}
 	breaches("one owner on a segment that is whole", answeredTwice(answers, c.healed))
 	breaches("who announces last has it", overruled(answers, claims, append(slices.Clone(c.healed), c.dark...)))
-	quiet := silences(answers, c.addrs, c.began, time.Now(), c.dark)
+	quiet := silences(answers, c.addrs, c.began, ended, c.dark)
 	for _, s := range quiet {
 		if s.Length() > longestSilence {
 			c.Errorf("an address is answered for: not %s; at most %v", s, longestSilence)

@@ -2,6 +2,7 @@ package obs
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,10 +26,11 @@ func NewRegistry() *prometheus.Registry {
 }
 
 // Server answers /metrics, /healthz and /readyz on Addr, and dumps and Go's profiles under /debug/ on DebugAddr, which should stay
-// on loopback: dumps name every Service and node.
+// on loopback: dumps name every Service and node. With Secure it answers /metrics and /debug/ there, and /metrics not on Addr.
 type Server struct {
 	Addr      string
-	DebugAddr string // "" turns the dumps off
+	DebugAddr string  // "" turns the dumps off
+	Secure    *Secure // nil turns it off
 	Registry  *prometheus.Registry
 	// Ready says why the process is not ready, or nil when it is.
 	Ready func() error
@@ -42,7 +44,9 @@ type Server struct {
 // Run answers until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	public := http.NewServeMux()
-	public.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
+	if s.Secure == nil {
+		s.metrics(public)
+	}
 	public.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	public.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := s.Ready(); err != nil {
@@ -51,12 +55,46 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	debug := http.NewServeMux()
+	failed := make(chan error, 3)
+	stops := []func(){s.serve(ctx, s.Addr, public, nil, failed)}
+	if s.DebugAddr != "" {
+		local := http.NewServeMux()
+		s.debug(local)
+		stops = append(stops, s.serve(ctx, s.DebugAddr, local, nil, failed))
+	}
+	defer func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}()
+	if s.Secure != nil {
+		config, err := s.Secure.config()
+		if err != nil {
+			return err
+		}
+		guarded := http.NewServeMux()
+		s.metrics(guarded)
+		s.debug(guarded)
+		stops = append(stops, s.serve(ctx, s.Secure.Addr, s.Secure.guard(guarded, s.Log), config, failed))
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+func (s *Server) metrics(mux *http.ServeMux) {
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
+}
+
+func (s *Server) debug(mux *http.ServeMux) {
 	for path, dump := range s.Dumps {
-		debug.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, _ *http.Request) { s.dump(w, dump()) })
+		mux.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, _ *http.Request) { s.dump(w, dump()) })
 	}
 	for path, ask := range s.Asks {
-		debug.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc("GET /debug/"+path, func(w http.ResponseWriter, r *http.Request) {
 			answer, err := ask(r.URL.Query())
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusBadRequest)
@@ -65,25 +103,9 @@ func (s *Server) Run(ctx context.Context) error {
 			s.dump(w, answer)
 		})
 	}
-	debug.HandleFunc("GET /debug/pprof/", pprof.Index)
-	debug.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	debug.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	failed := make(chan error, 2)
-	stops := []func(){s.serve(ctx, s.Addr, public, failed)}
-	if s.DebugAddr != "" {
-		stops = append(stops, s.serve(ctx, s.DebugAddr, debug, failed))
-	}
-	defer func() {
-		for _, stop := range stops {
-			stop()
-		}
-	}()
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-failed:
-		return err
-	}
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 func (s *Server) dump(w http.ResponseWriter, value any) {
@@ -95,14 +117,17 @@ func (s *Server) dump(w http.ResponseWriter, value any) {
 	}
 }
 
-// serve starts to answer and returns how to stop.
-func (s *Server) serve(ctx context.Context, addr string, h http.Handler, failed chan<- error) (stop func()) {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+// serve starts to answer, over TLS where there is a configuration for it, and returns how to stop.
+func (s *Server) serve(ctx context.Context, addr string, h http.Handler, secure *tls.Config, failed chan<- error) (stop func()) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
 	go func() {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if err != nil {
 			failed <- fmt.Errorf("listening on %s (is the port taken? change it by flag): %w", addr, err)
 			return
+		}
+		if secure != nil {
+			listener = tls.NewListener(listener, secure)
 		}
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			failed <- fmt.Errorf("answering on %s: %w", addr, err)
