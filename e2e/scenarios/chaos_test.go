@@ -396,7 +396,8 @@ func (c *chaos) judge(answers, claims probe.Record, b *books, ended time.Time) {
 			c.Errorf("%s: %s", law, one)
 		}
 	}
-	breaches("one owner on a segment that is whole", answeredTwice(answers, c.healed))
+	twice, crossed := answeredTwice(answers, claims, c.healed)
+	breaches("one owner on a segment that is whole", twice)
 	breaches("who announces last has it", overruled(answers, claims, append(slices.Clone(c.healed), c.dark...)))
 	quiet := silences(answers, c.addrs, c.began, ended, c.dark)
 	for _, s := range quiet {
@@ -418,7 +419,7 @@ func (c *chaos) judge(answers, claims probe.Record, b *books, ended time.Time) {
 			}
 		}
 	}
-	c.tell("%d answers, %d claims on the wire, %d changes of owners; the longest silence was %s; %d ledgers", len(answers), len(claims), moves, quiet[0], len(b.all))
+	c.tell("%d answers, of them %d by both as an announcement crossed the question, %d claims on the wire, %d changes of owners; the longest silence was %s; %d ledgers", len(answers), crossed, len(claims), moves, quiet[0], len(b.all))
 	if c.Failed() {
 		c.Logf("the logs are in %s", filepath.Join(c.Repo, "out", "logs", "chaos"))
 	}
