@@ -54,7 +54,7 @@ func TestAnObjectIsDoubted(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var s silence
 	for _, c := range []struct {
-		after time.Duration
+		after int // seconds
 		alive map[string]cluster.Member
 		want  bool
 	}{
@@ -67,7 +67,7 @@ func TestAnObjectIsDoubted(t *testing.T) {
 		{4 + 6, hearing("a", "c"), true},
 		{4 + 12, hearing("a", "c"), false},
 	} {
-		if got := s.look(c.alive, "b", now.Add(c.after*time.Second)); got != c.want {
+		if got := s.look(c.alive, "b", now.Add(time.Duration(c.after)*time.Second)); got != c.want {
 			t.Errorf("after %d s: %v, want %v", c.after, got, c.want)
 		}
 	}

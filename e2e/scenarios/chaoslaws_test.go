@@ -31,14 +31,14 @@ func answeredTwice(answers, claims probe.Record, healed []window) (broken []stri
 			crossed++
 			continue
 		}
-		text := fmt.Sprintf("%s was asked for at %s", d.Addr, timeOfDay(d.Asked))
+		told := []string{fmt.Sprintf("%s was asked for at %s", d.Addr, timeOfDay(d.Asked))}
 		for _, s := range both {
-			text += fmt.Sprintf(", answered for by %s after %v", s.MAC, s.Time.Sub(d.Asked))
+			told = append(told, fmt.Sprintf("answered for by %s after %v", s.MAC, s.Time.Sub(d.Asked)))
 		}
 		for _, s := range near {
-			text += fmt.Sprintf(", announced by %s after %v", s.MAC, s.Time.Sub(d.Asked))
+			told = append(told, fmt.Sprintf("announced by %s after %v", s.MAC, s.Time.Sub(d.Asked)))
 		}
-		broken = append(broken, text)
+		broken = append(broken, strings.Join(told, ", "))
 	}
 	return broken, crossed
 }
@@ -141,8 +141,8 @@ func TestTheLawsOfChaosKnowRightFromWrong(t *testing.T) {
 		{"the one before has it again", probe.Record{answer(900, "x")}, probe.Record{says(0, "x"), says(400, "y"), says(800, "x")}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			twice, _ := answeredTwice(c.answers, c.claims, except)
-			broken := append(twice, overruled(c.answers, c.claims, except)...)
+			broken, _ := answeredTwice(c.answers, c.claims, except)
+			broken = append(broken, overruled(c.answers, c.claims, except)...)
 			if (c.want == "") != (len(broken) == 0) || !strings.Contains(strings.Join(broken, "\n"), c.want) {
 				t.Errorf("%q, want %q", broken, c.want)
 			}

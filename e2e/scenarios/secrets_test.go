@@ -63,7 +63,7 @@ func TestSecretsAreNowhereButInSecrets(t *testing.T) {
 func found(text string, secret []byte) (forms []string) {
 	for form, written := range map[string]string{
 		"as it is": string(secret), "quoted": strings.Trim(fmt.Sprintf("%q", secret), `"`), "in base64": strings.TrimRight(base64.StdEncoding.EncodeToString(secret), "="),
-		"in hexadecimal": hex.EncodeToString(secret), "as numbers": strings.Trim(fmt.Sprint(secret), "[]"),
+		"in hexadecimal": hex.EncodeToString(secret), "as numbers": strings.Trim(fmt.Sprintf("%d", secret), "[]"),
 	} {
 		if strings.Contains(text, written) {
 			forms = append(forms, form)

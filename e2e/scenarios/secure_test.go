@@ -55,7 +55,7 @@ subjects: [{kind: ServiceAccount, name: scraper, namespace: default}]}
 		{"http://%s:7480/metrics", token, http.StatusNotFound, ""},
 		{"http://%s:7480/healthz", "", http.StatusOK, "ok"},
 	} {
-		r, err := http.NewRequestWithContext(s.ctx, http.MethodGet, fmt.Sprintf(c.url, node), nil)
+		r, err := http.NewRequestWithContext(s.ctx, http.MethodGet, fmt.Sprintf(c.url, node), http.NoBody)
 		s.act(err)
 		if c.token != "" {
 			r.Header.Set("Authorization", "Bearer "+c.token)

@@ -45,9 +45,10 @@ func (r *Reviewer) MayGet(ctx context.Context, token, path string) (user string,
 		return "", false, nil
 	}
 	key := sha256.Sum256([]byte(path + "\x00" + token)) // no tokens in memory for longer than it takes
-	if v, known := r.known.Get(key); known {
-		v := v.(verdict)
-		return v.user, v.allowed, nil
+	if kept, _ := r.known.Get(key); kept != nil {
+		if v, is := kept.(verdict); is {
+			return v.user, v.allowed, nil
+		}
 	}
 	v, err := r.ask(ctx, token, path)
 	if err != nil {
