@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bellwether-lb/bellwether/e2e/components"
+	"github.com/bellwether-lb/bellwether/e2e/images"
 	"github.com/bellwether-lb/bellwether/e2e/lab"
 )
 
@@ -19,12 +21,12 @@ func TestNeighbouringReleasesRunSideBySide(t *testing.T) {
 	if revision == "" {
 		t.Fatal("BELLWETHER_PREVIOUS is not set: name the revision to run beside this one, as in make skew PREVIOUS=v1.0.0")
 	}
+	previous := programs(t, revision) // before it is measured: it keeps the machine busy
 	s := tried(t, 6, 5*time.Millisecond)
 	before := map[string]string{}
 	for _, name := range []string{"s0", "s1", "s2", "s3", "s4", "s5"} {
 		before[name] = s.addresses(name, 1)[0].String()
 	}
-	previous := s.programs(revision)
 	present := filepath.Dir(s.speaker(s.Lab.Nodes()[0].Name).Spec.Args[0])
 	for _, to := range []string{previous, present} {
 		for _, n := range s.Lab.Nodes() {
@@ -36,7 +38,8 @@ func TestNeighbouringReleasesRunSideBySide(t *testing.T) {
 			s.swap(s.controller(name), to)
 			s.led()
 		}
-		s.becomes(s.create("with-"+filepath.Base(to)), 1, "Allocated")
+		made := s.becomes(s.create("with-"+filepath.Base(to)), 1, "Allocated")
+		s.act(s.remove(s.ctx, made.Namespace, made.Name))
 	}
 	s.back()
 	s.lossless()
@@ -49,19 +52,27 @@ func TestNeighbouringReleasesRunSideBySide(t *testing.T) {
 }
 
 // programs builds those of another revision.
-func (s *trial) programs(revision string) (dir string) {
-	s.Helper()
-	tree := filepath.Join(s.TempDir(), "tree")
+func programs(t *testing.T, revision string) (dir string) {
+	t.Helper()
+	source, err := components.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := images.FindRepo(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := filepath.Join(t.TempDir(), "tree")
 	run := func(dir, name string, args ...string) {
-		cmd := exec.CommandContext(s.ctx, name, args...)
+		cmd := exec.CommandContext(t.Context(), name, args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			s.Fatalf("%s %v: %v: %s", name, args, err, out)
+			t.Fatalf("%s %v: %v: %s", name, args, err, out)
 		}
 	}
-	run(s.Repo, "git", "worktree", "add", "--detach", tree, revision)
-	s.Cleanup(func() { _ = exec.Command("git", "-C", s.Repo, "worktree", "remove", "--force", tree).Run() })
-	dir = filepath.Join(s.TempDir(), "previous")
+	run(repo, "git", "worktree", "add", "--detach", tree, revision)
+	t.Cleanup(func() { _ = exec.Command("git", "-C", repo, "worktree", "remove", "--force", tree).Run() })
+	dir = filepath.Join(t.TempDir(), "previous")
 	run(tree, "go", "build", "-trimpath", "-o", dir+"/", "./controller", "./speaker")
 	return dir
 }
