@@ -125,7 +125,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		tasks = append(tasks, shown.Run)
 	}
-	obs.KeepHeapSmall(ctx)
+	obs.KeepSmall(ctx, log)
 	log.Info("starting", "version", obs.Version(), "loadBalancerClass", o.class)
 
 	group, ctx := errgroup.WithContext(ctx)

@@ -102,9 +102,6 @@ func env(name, otherwise string) string {
 	return otherwise
 }
 
-// trim is when the memory is given back that only starting took.
-const trim = 30 * time.Second
-
 func run(ctx context.Context, args []string) error {
 	o, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -122,13 +119,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	log = log.With("node", o.node)
-	obs.KeepHeapSmall(ctx)
-	release := time.AfterFunc(trim, func() {
-		if err := obs.ReleasePages(); err != nil {
-			log.Debug("memory of the start is not given back", "error", err)
-		}
-	})
-	defer release.Stop()
+	obs.KeepSmall(ctx, log)
 	log.Info("starting", "version", obs.Version(), "gossip", netip.AddrPortFrom(o.bind, uint16(o.port)))
 	key, err := gossipKey(ctx, client, o, log)
 	if err != nil {

@@ -39,7 +39,7 @@ type chaos struct {
 // convergence is how long after the last fault all is as if there had been none. It takes some seconds.
 const convergence = patience
 
-// silent is how long nobody may answer for an address, whatever breaks at once. It takes a quarter of a second for a fault.
+// longestSilence is how long nobody may answer for an address, whatever breaks at once. It takes a quarter of a second for a fault.
 const longestSilence = 5 * time.Second
 
 // TestChaos breaks what can break, several things at once, by a plan that BELLWETHER_SEED makes, for as long as BELLWETHER_CHAOS says.

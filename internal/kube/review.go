@@ -25,18 +25,21 @@ type verdict struct {
 type Reviewer struct {
 	client rest.Interface
 	known  *cache.LRUExpireCache
+	asking chan struct{} // a place for each question that may be under way
 }
 
-// verdicts are remembered for so long: as the API server does with those of webhooks, those that refuse for less.
+// A verdict is remembered for so long: as the API server does with those of webhooks, one that refuses for less.
 const (
 	allowedFor = time.Minute
 	refusedFor = 10 * time.Second
 	remembered = 256
+	// Whoever sends made-up tokens makes no more work for the API server than so many questions at a time.
+	atATime = 4
 )
 
 // NewReviewer prepares a Reviewer; it asks nothing yet.
 func NewReviewer(c *Client) *Reviewer {
-	return &Reviewer{client: c.pods, known: cache.NewLRUExpireCache(remembered)}
+	return &Reviewer{client: c.pods, known: cache.NewLRUExpireCache(remembered), asking: make(chan struct{}, atATime)}
 }
 
 // MayGet says whose a bearer token is, "" for nobody's, and whether that user may get a path.
@@ -65,6 +68,12 @@ func (r *Reviewer) MayGet(ctx context.Context, token, path string) (user string,
 func (r *Reviewer) ask(ctx context.Context, token, path string) (verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	select {
+	case r.asking <- struct{}{}:
+		defer func() { <-r.asking }()
+	case <-ctx.Done():
+		return verdict{}, fmt.Errorf("waiting to ask the API server whose a token is: %w", ctx.Err())
+	}
 	who := authenticationv1.TokenReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenReview"},
 		Spec:     authenticationv1.TokenReviewSpec{Token: token},

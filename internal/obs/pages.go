@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -14,10 +15,10 @@ import (
 	"unsafe"
 )
 
-// KeepHeapSmall has the garbage collector run twice as often as it would, unless GOGC says otherwise, and gives memory back that only a
-// burst took, until ctx ends: a pass leaves much garbage beside little that stays, and an idle process would keep the room of its busiest
-// moment, as nothing makes it collect. Memory is dearer here than time.
-func KeepHeapSmall(ctx context.Context) {
+// KeepSmall has the garbage collector run twice as often as it would, unless GOGC says otherwise, and gives memory back that only a
+// burst or the start took, until ctx ends: a pass leaves much garbage beside little that stays, and an idle process would keep the room of
+// its busiest moment, as nothing makes it collect. Memory is dearer here than time.
+func KeepSmall(ctx context.Context, log *slog.Logger) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -25,24 +26,32 @@ func KeepHeapSmall(ctx context.Context) {
 	go func() {
 		tick := time.NewTicker(trimEvery)
 		defer tick.Stop()
-		for {
+		for n := 1; ; n++ {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			if live, more := heap(); more > max(trimLeast, live/3) {
+			live, more := heap()
+			burst := more > max(trimLeast, live/3)
+			if burst {
 				debug.FreeOSMemory()
-				_ = ReleasePages() // of a burst's code too, where the kernel lets it
+			}
+			if burst || n%releaseEvery == 0 {
+				if err := releasePages(); err != nil {
+					log.Debug("memory of the program's code is not given back", "error", err)
+				}
 			}
 		}
 	}()
 }
 
-// The heap is looked at so often, and is not given back for less.
 const (
+	// The heap is looked at so often, and is not given back for less.
 	trimEvery = 10 * time.Second
 	trimLeast = 6 << 20
+	// releaseEvery is after how many looks the program's code is given back. To bring what is used again back takes less than a millisecond.
+	releaseEvery = 6
 )
 
 // heap is what of the heap was in use when it was last collected, and what is held beside it, in bytes.
@@ -55,9 +64,9 @@ func heap() (live, more uint64) {
 	return live, held - min(held, live)
 }
 
-// ReleasePages gives back the memory that the program's own code and constants take, for the kernel to bring what is used again back
+// releasePages gives back the memory that the program's own code and constants take, for the kernel to bring what is used again back
 // from the page cache. Most of it was read once, by what initialises the libraries.
-func ReleasePages() error {
+func releasePages() error {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return fmt.Errorf("find the program's file: %w", err)

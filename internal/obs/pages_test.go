@@ -27,7 +27,7 @@ func fileBacked(t *testing.T) (kib int) {
 
 func TestPagesOfTheStartAreGivenBack(t *testing.T) {
 	before := fileBacked(t)
-	if err := ReleasePages(); err != nil {
+	if err := releasePages(); err != nil {
 		t.Fatal(err)
 	}
 	if after := fileBacked(t); after > before*9/10 {

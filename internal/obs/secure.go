@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// What Secure.Allow says of those who are not let in.
+// What those are told who are not let in.
 var (
 	errUnknown   = errors.New("who asks is not known: send a bearer token of the cluster")
 	errForbidden = errors.New("who asks may not: bind a ClusterRole with nonResourceURLs and the verb get to them")
@@ -46,6 +46,7 @@ func (s *Secure) guard(h http.Handler, log *slog.Logger) http.Handler {
 			log.Warn("nobody is let in, as the API server does not say who may", "path", r.URL.Path, "error", err)
 			http.Error(w, "the API server does not say who may ask", http.StatusServiceUnavailable)
 		case user == "":
+			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, errUnknown.Error(), http.StatusUnauthorized)
 		case !allowed:
 			http.Error(w, errForbidden.Error(), http.StatusForbidden)

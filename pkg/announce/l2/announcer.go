@@ -167,14 +167,14 @@ func (a *Announcer) settle(now time.Time, flush bool) {
 		}
 	}
 	for _, l := range a.lines {
-		if !l.exactAt.IsZero() && !now.Before(l.exactAt) {
-			l.exactAt = time.Time{}
-			a.narrow(l, true, now)
-		}
 		a.ask(l, now)
 		a.speak(l, now)
 		a.seekOwners(l, now)
 		a.doubt(l, now)
+		if !l.exactAt.IsZero() && !now.Before(l.exactAt) { // after what is urgent
+			l.exactAt = time.Time{}
+			a.narrow(l, true, now)
+		}
 	}
 	if !flush {
 		return
@@ -196,11 +196,19 @@ func (a *Announcer) publish(l *line, now time.Time) {
 	l.publish(a.who)
 	l.dirty = false
 	l.exactAt = now.Add(calm)
+	if more := len(l.voices) - l.told; more >= manyAtOnce {
+		l.exactAt = now
+	}
+	l.told = len(l.voices)
 	a.narrow(l, false, now)
 }
 
-// calm is how long no address must have come or gone until the sockets are told of them exactly, which takes milliseconds.
-const calm = time.Second
+const (
+	// calm is how long no address must have come or gone until the sockets are told of them exactly, which takes milliseconds.
+	calm = time.Second
+	// manyAtOnce is how many come together where the sockets are told at once: others get many too then, and announce them.
+	manyAtOnce = 64
+)
 
 func (a *Announcer) narrow(l *line, exactly bool, now time.Time) {
 	for i, err := range l.narrow(exactly) {

@@ -299,6 +299,9 @@ func TestSocketsAreToldExactlyWhenItIsCalm(t *testing.T) {
 		told(2, false)
 		time.Sleep(calm + tick)
 		told(2, true)
+		s.set(t, say(many(2+manyAtOnce)...))
+		time.Sleep(tick)
+		told(2+manyAtOnce, true)
 	})
 }
 

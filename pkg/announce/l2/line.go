@@ -32,6 +32,7 @@ type line struct {
 	dirty   bool // the owned set has not the ears of all voices, or the sockets have not been told of them
 
 	exactAt time.Time // when the sockets are told exactly which voices there are; zero: they have been
+	told    int       // how many voices there were when the sockets were told of them last
 	beat    time.Time // refreshes keep its time
 }
 
