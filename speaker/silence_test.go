@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -70,5 +71,19 @@ func TestAnObjectIsDoubted(t *testing.T) {
 		if got := s.look(c.alive, "b", now.Add(time.Duration(c.after)*time.Second)); got != c.want {
 			t.Errorf("after %d s: %v, want %v", c.after, got, c.want)
 		}
+	}
+}
+
+// TestWhoIsClearedIsNotClearedAgain until it was heard meanwhile: the writer has no client here, and would fail.
+func TestWhoIsClearedIsNotClearedAgain(t *testing.T) {
+	w := newStatusWriter(nil, "me", slog.New(slog.DiscardHandler), nil, nil)
+	w.buried["a"] = true
+	for _, nodes := range [][]string{{"a"}, {"a"}, nil} {
+		if w.buryAll(t.Context(), nodes) {
+			t.Errorf("of %v somebody is cleared", nodes)
+		}
+	}
+	if w.buried["a"] {
+		t.Error("who is heard again is taken for cleared")
 	}
 }

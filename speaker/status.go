@@ -56,7 +56,9 @@ func (w *statusWriter) Run(ctx context.Context) error {
 				w.log.Warn("Speaker status not written, will retry", "error", err)
 			}
 		case nodes := <-w.silent.C():
-			w.buryAll(ctx, nodes)
+			if !w.buryAll(ctx, nodes) {
+				continue
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -109,19 +111,22 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 	return nil
 }
 
-// buryAll clears the objects of those who are silent, each once. What fails is tried again when they are told of the next time.
-func (w *statusWriter) buryAll(ctx context.Context, nodes []string) {
+// buryAll clears the objects of those who are silent, each once, and reports whether there were any to clear. What fails is tried again when
+// they are told of the next time.
+func (w *statusWriter) buryAll(ctx context.Context, nodes []string) (some bool) {
 	maps.DeleteFunc(w.buried, func(node string, _ bool) bool { return !slices.Contains(nodes, node) })
 	for _, node := range nodes {
 		if w.buried[node] {
 			continue
 		}
+		some = true
 		if err := w.bury(ctx, node); err == nil {
 			w.buried[node] = true
 		} else if ctx.Err() == nil {
 			w.log.Warn("the Speaker object of a silent speaker still says what it announced, will retry", "speaker", node, "error", err)
 		}
 	}
+	return some
 }
 
 // bury says in the Speaker object of a silent speaker that it announces nothing any more, since it cannot itself; unless it does: it is

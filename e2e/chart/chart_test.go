@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
-	"github.com/bellwether-lb/bellwether/e2e/images"
 	"github.com/bellwether-lb/bellwether/e2e/product"
 )
 
@@ -24,11 +23,7 @@ func everything() []string {
 
 func repo(t *testing.T) string {
 	t.Helper()
-	source, err := components.Source()
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo, err := images.FindRepo(source)
+	repo, err := product.Repo()
 	if err != nil {
 		t.Fatal(err)
 	}

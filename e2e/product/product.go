@@ -34,15 +34,20 @@ type Product struct {
 
 // New finds the project around the running program's source.
 func New(l *lab.Lab) (*Product, error) {
-	source, err := components.Source()
-	if err != nil {
-		return nil, err
-	}
-	repo, err := images.FindRepo(source)
+	repo, err := Repo()
 	if err != nil {
 		return nil, err
 	}
 	return &Product{Lab: l, Repo: repo}, nil
+}
+
+// Repo is the project's folder, around the running program's source.
+func Repo() (string, error) {
+	source, err := components.Source()
+	if err != nil {
+		return "", err
+	}
+	return images.FindRepo(source)
 }
 
 // Kubectl runs kubectl as administrator, inside the lab, and returns what it printed.

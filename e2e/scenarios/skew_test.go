@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bellwether-lb/bellwether/e2e/components"
-	"github.com/bellwether-lb/bellwether/e2e/images"
 	"github.com/bellwether-lb/bellwether/e2e/lab"
+	"github.com/bellwether-lb/bellwether/e2e/product"
 )
 
 // TestNeighbouringReleasesRunSideBySide: the programs are replaced one by one by those of the revision that BELLWETHER_PREVIOUS names, and
@@ -54,11 +53,7 @@ func TestNeighbouringReleasesRunSideBySide(t *testing.T) {
 // programs builds those of another revision.
 func programs(t *testing.T, revision string) (dir string) {
 	t.Helper()
-	source, err := components.Source()
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo, err := images.FindRepo(source)
+	repo, err := product.Repo()
 	if err != nil {
 		t.Fatal(err)
 	}
