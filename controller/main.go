@@ -79,14 +79,6 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-// secure is who answers over TLS; nil for nobody.
-func secure(client *kube.Client, o options) *obs.Secure {
-	if o.secureAddr == "" {
-		return nil
-	}
-	return &obs.Secure{Addr: o.secureAddr, Folder: o.tlsFolder, Allow: kube.NewReviewer(client).MayGet}
-}
-
 func env(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
 		return v
@@ -115,7 +107,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Secure: secure(client, o), Registry: registry, Ready: s.ready, Log: log,
+	server := &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Secure: obs.NewSecure(o.secureAddr, o.tlsFolder, kube.NewReviewer(client).MayGet), Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan}}
 	tasks := append(s.tasks(), server.Run)
 	if o.pageAddr != "" {

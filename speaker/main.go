@@ -87,14 +87,6 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-// secure is who answers over TLS; nil for nobody.
-func secure(client *kube.Client, o options) *obs.Secure {
-	if o.secureAddr == "" {
-		return nil
-	}
-	return &obs.Secure{Addr: o.secureAddr, Folder: o.tlsFolder, Allow: kube.NewReviewer(client).MayGet}
-}
-
 func env(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
 		return v

@@ -78,7 +78,7 @@ func newSpeaker(client *kube.Client, o options, key []byte, log *slog.Logger) (*
 		return nil, err
 	}
 	s.metrics = newMetrics(registry, s)
-	s.server = &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Secure: secure(client, o), Registry: registry, Ready: s.ready, Log: log,
+	s.server = &obs.Server{Addr: o.addr, DebugAddr: o.debugAddr, Secure: obs.NewSecure(o.secureAddr, o.tlsFolder, kube.NewReviewer(client).MayGet), Registry: registry, Ready: s.ready, Log: log,
 		Dumps: map[string]func() any{"view": s.dumpView, "plan": s.dumpPlan, "have": func() any { return s.l2.Have() }},
 		Asks:  map[string]func(url.Values) (any, error){"who-has": s.whoHas}}
 	if err := s.watch(client, o); err != nil {

@@ -111,6 +111,7 @@ func (c *chaos) prepare() {
 // unfold does what the plan says, and then judges.
 func (c *chaos) unfold(plan []fault) {
 	c.Helper()
+	c.began = time.Now()
 	observer, err := probe.NewObserver(c.Lab.NetNS(lab.Switch), "br0", c.addrs...)
 	c.act(err)
 	ctx, cancel := context.WithCancel(c.ctx)
@@ -128,11 +129,10 @@ func (c *chaos) unfold(plan []fault) {
 	var churn sync.WaitGroup
 	churn.Go(func() { c.comeAndGo(coming) })
 
-	c.began = time.Now()
 	c.follow(plan)
+	mended := time.Now()
 	settle()
 	churn.Wait()
-	mended := time.Now()
 	c.converges(prober)
 	c.tell("%v after the last fault all is well", time.Since(mended).Round(time.Millisecond))
 	c.quietAndDone(prober)
@@ -153,11 +153,11 @@ func (c *chaos) follow(plan []fault) {
 	mendOne := func(i int) {
 		s := open[i]
 		open = slices.Delete(open, i, i+1)
+		c.mark(s.fault, false)
 		if err := s.mend(); err != nil {
 			c.Errorf("mend %v: %v", s.fault, err)
 		}
 		c.tell("mended: %s %v", s.What, s.On)
-		c.mark(s.fault)
 	}
 	defer func() {
 		for len(open) > 0 {
@@ -172,7 +172,7 @@ func (c *chaos) follow(plan []fault) {
 		}
 		if len(plan) > 0 && plan[0].At <= now {
 			c.tell("%s %v", plan[0].What, plan[0].On)
-			c.mark(plan[0])
+			c.mark(plan[0], true)
 			mend, err := c.strike(plan[0])
 			open = append(open, standing{plan[0], mend})
 			if err != nil {
@@ -193,17 +193,13 @@ func (c *chaos) follow(plan []fault) {
 	}
 }
 
-func ofTheStore(what string) bool {
-	return slices.Contains([]string{serverKilled, serverFrozen, etcdKilled, etcdFrozen, diskFull}, what)
-}
-
-// mark notes what a fault that begins or ends now excuses.
-func (c *chaos) mark(f fault) {
+// mark notes what a fault excuses that is about to begin or end.
+func (c *chaos) mark(f fault, begins bool) {
 	now := time.Now()
 	switch {
 	case f.What == clockForward || f.What == clockBack: // in either direction, and what comes after is written down as before
 		c.dark = append(c.dark, window{now.Add(-clockJump - 100*time.Millisecond), now.Add(clockJump + time.Second)})
-	case f.What == segmentParted:
+	case f.What == segmentParted && !begins:
 		c.healed = append(c.healed, window{now, now.Add(3 * time.Second)})
 	case ofTheStore(f.What):
 		c.mu.Lock()
@@ -250,9 +246,8 @@ func (c *chaos) comeAndGo(ctx context.Context) {
 // books are ledgers, a new one after each time that the API server lets no watch go on.
 type books struct {
 	*chaos
-	all   []*holds.Ledger
-	holes int
-	lost  []string
+	all  []*holds.Ledger
+	lost []string
 }
 
 // keep watches the Services until ctx ends.
@@ -266,7 +261,6 @@ func (b *books) keep(ctx context.Context) {
 			continue
 		}
 		if n := len(b.all); n > 0 {
-			b.holes++
 			b.lost = append(b.lost, lostBetween(b.all[n-1], stream.Ledger)...)
 		}
 		b.all = append(b.all, stream.Ledger)

@@ -105,7 +105,9 @@ func silences(answers probe.Record, addrs []netip.Addr, from, to time.Time, exce
 					longest.Gap = g
 				}
 			}
-			begin = w.to
+			if w.to.After(begin) {
+				begin = w.to
+			}
 		}
 		all = append(all, longest)
 	}
@@ -151,5 +153,10 @@ func TestTheLawsOfChaosKnowRightFromWrong(t *testing.T) {
 	quiet := silences(probe.Record{answer(0, "x"), answer(300, "x"), answer(4900, "x"), answer(9000, "y")}, []netip.Addr{a}, at(0), at(9500), except)
 	if got := quiet[0].Length().Round(100 * time.Millisecond); got != 4600*time.Millisecond {
 		t.Errorf("the longest silence is %v, want 4.6s: what is in the window does not count", got)
+	}
+	nested := []window{{at(100), at(8000)}, {at(50), at(6000)}}
+	quiet = silences(probe.Record{answer(0, "x"), answer(9000, "y")}, []netip.Addr{a}, at(0), at(9500), nested)
+	if got := quiet[0].Length().Round(100 * time.Millisecond); got != time.Second {
+		t.Errorf("the longest silence is %v, want 1s: a window in another ends nothing", got)
 	}
 }

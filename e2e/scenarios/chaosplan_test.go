@@ -59,6 +59,10 @@ func kinds() []string {
 	}
 }
 
+func ofTheStore(what string) bool {
+	return slices.Contains([]string{serverKilled, serverFrozen, etcdKilled, etcdFrozen, diskFull}, what)
+}
+
 // Things of which there is one, and which one fault at a time may use.
 const (
 	theStore  = "the store"
@@ -110,12 +114,14 @@ func (p *planner) free(at time.Duration, things ...string) bool {
 // pick adds a fault of a kind where one is possible.
 func (p *planner) pick(at time.Duration, what string) {
 	lasts := p.between(time.Second, 10*time.Second)
-	switch what {
-	case serverKilled, serverFrozen, etcdKilled, etcdFrozen, diskFull:
+	if ofTheStore(what) {
 		if p.free(at, theStore) {
 			p.add(fault{at, lasts, what, nil}, at+lasts+returns, theStore)
 			p.prolong(at, at+lasts+returns)
 		}
+		return
+	}
+	switch what {
 	case controllerKilled, controllerFrozen:
 		name := controllers()[p.random.IntN(2)]
 		if p.free(at, name) {

@@ -138,7 +138,7 @@ ipv4 { import all; export none; }; ipv6 { import all; export none; extended next
 	return err
 }
 
-// supervised are the processes that somebody starts again when they end, as kubelet does, unless a fault is on what they are.
+// supervise starts processes again that have ended, as kubelet does, unless a fault is on what they are of.
 func (c *chaos) supervise(open map[string]bool) {
 	type unit struct{ where, name, of string }
 	units := []unit{{lab.Control, lab.Etcd, theStore}, {lab.Control, lab.APIServer, theStore}}

@@ -36,6 +36,14 @@ type Secure struct {
 	Allow func(ctx context.Context, token, path string) (user string, allowed bool, err error)
 }
 
+// NewSecure answers on an address; without one, nobody answers, and it is nil.
+func NewSecure(addr, folder string, allow func(ctx context.Context, token, path string) (user string, allowed bool, err error)) *Secure {
+	if addr == "" {
+		return nil
+	}
+	return &Secure{Addr: addr, Folder: folder, Allow: allow}
+}
+
 // guard lets only those through whom Allow lets.
 func (s *Secure) guard(h http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
