@@ -18,10 +18,18 @@ type segment struct {
 	loss   float64
 	ports  []*port
 	parted func(from, to int) bool // nil: nobody is
+
+	gossips map[string]*gossip // by address and port
+	muted   bool               // gossip does not get through, as behind a firewall
 }
 
 // The delay of a frame is between these.
 const delayMin, delayMax = 50 * time.Microsecond, time.Millisecond
+
+// delay is another frame's. s.mu is held.
+func (s *segment) delay() time.Duration {
+	return delayMin + time.Duration(s.rng.Int64N(int64(delayMax-delayMin)))
+}
 
 // port is a node's card.
 type port struct {
@@ -56,7 +64,7 @@ func (p *port) Send(frame []byte) error {
 		if to == p || !broadcast && cluster.MAC(frame[:6]) != to.mac || s.rng.Float64() < s.loss || s.parted != nil && s.parted(p.node, to.node) {
 			continue
 		}
-		time.AfterFunc(delayMin+time.Duration(s.rng.Int64N(int64(delayMax-delayMin))), func() { to.take(frame) })
+		time.AfterFunc(s.delay(), func() { to.take(frame) })
 	}
 	return nil
 }

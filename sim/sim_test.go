@@ -48,9 +48,12 @@ func TestSimulation(t *testing.T) {
 			t.Run(fmt.Sprintf("%d nodes, %g %% of frames lost", n, 100*loss), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := start(t, n, services, 7)
-					s.until("all hear all", func(_ int, o *node) bool { return o.heard == n-1 })
+					met := s.until("all know all", func(_ int, o *node) bool { return o.heard == n-1 && o.gossiped == n && len(o.finds.absent) == 0 })
+					t.Logf("started within a second: all know all after %v", met)
+					s.begin()
 					time.Sleep(5 * time.Second)
 					s.quiet()
+					s.gossipBlocked()
 					s.wire.mu.Lock()
 					s.wire.loss = loss
 					s.wire.mu.Unlock()
@@ -66,25 +69,53 @@ func TestSimulation(t *testing.T) {
 
 // quiet counts the frames of a node where nothing happens.
 func (s *speakers) quiet() {
-	count := func() (sent, got uint64) {
+	count := func() (sent, got, gossiped uint64) {
 		for _, n := range s.nodes {
-			sent, got = sent+n.port.sent.Load(), got+n.port.got.Load()
+			sent, got, gossiped = sent+n.port.sent.Load(), got+n.port.got.Load(), gossiped+n.gossip.sent.Load()
 		}
-		return sent, got
+		return sent, got, gossiped
 	}
 	const lasts = 10
-	sentBefore, gotBefore := count()
+	sentBefore, gotBefore, gossipedBefore := count()
 	time.Sleep(lasts * time.Second)
-	sent, got := count()
+	sent, got, gossiped := count()
 	per := float64(len(s.nodes) * lasts)
-	s.t.Logf("frames a second of a node: %.1f sent, %.1f received", float64(sent-sentBefore)/per, float64(got-gotBefore)/per)
+	s.t.Logf("of a node, a second: %.1f frames of the heartbeat sent, %.1f received; %.1f datagrams of gossip sent",
+		float64(sent-sentBefore)/per, float64(got-gotBefore)/per, float64(gossiped-gossipedBefore)/per)
+}
+
+// gossipBlocked has a firewall fall between the nodes for a while, through which the heartbeat goes. Nothing moves.
+func (s *speakers) gossipBlocked() {
+	s.t.Helper()
+	mute := func(is bool) {
+		s.wire.mu.Lock()
+		defer s.wire.mu.Unlock()
+		s.wire.muted = is
+	}
+	s.forget()
+	mute(true)
+	const lasts = 20 * time.Second
+	time.Sleep(lasts)
+	s.mu.Lock()
+	fewest := slices.MinFunc(s.nodes, func(a, b *node) int { return a.gossiped - b.gossiped }).gossiped
+	s.mu.Unlock()
+	mute(false)
+	again := s.until("gossip knows all again", func(_ int, n *node) bool { return n.gossiped == len(s.nodes) })
+	none, over := s.integrals()
+	s.t.Logf("gossip blocked for %v: one knew of %d nodes by it then; all of all again %v after it was let through", lasts, fewest, again)
+	if fewest == len(s.nodes) {
+		s.t.Error("gossip was blocked and lost nobody")
+	}
+	if none > 0 || over > 0 {
+		s.t.Errorf("an address had no owner for %v, and all together were owned twice for %v", none, over)
+	}
 }
 
 // losses takes the power of nodes, one after the other.
 func (s *speakers) losses(times int, lossy bool) {
 	s.t.Helper()
 	var dead []int
-	var took []time.Duration
+	var took, gossip []time.Duration
 	var none, over time.Duration
 	rng := rand.New(rand.NewPCG(uint64(len(s.nodes)), 2))
 	moved := 0
@@ -94,27 +125,31 @@ func (s *speakers) losses(times int, lossy bool) {
 			victim = rng.IntN(len(s.nodes))
 		}
 		s.mu.Lock()
-		before := s.ownersFor(dead)
+		before := s.ownersFor(finds{silent: dead})
 		s.mu.Unlock()
 		s.forget()
 		s.powerOff(victim)
 		dead = append(dead, victim)
 		slices.Sort(dead)
-		took = append(took, s.until("the dead are missed, and nobody else", func(_ int, n *node) bool { return slices.Equal(n.silent, dead) }))
+		took = append(took, s.until("the dead are missed, and nobody else", func(_ int, n *node) bool { return slices.Equal(n.finds.silent, dead) }))
 		s.mu.Lock()
-		for a, owner := range s.ownersFor(dead) {
+		for a, owner := range s.ownersFor(finds{silent: dead}) {
 			if before[a] != int16(victim) && owner != before[a] {
 				moved++
 			}
 		}
 		s.mu.Unlock()
+		missed := time.Now()
+		s.until("gossip knows of the dead", func(_ int, n *node) bool { return slices.Equal(n.finds.absent, dead) })
+		gossip = append(gossip, took[len(took)-1]+time.Since(missed))
 		time.Sleep(3 * time.Second)
 		longest, twice := s.integrals()
 		none, over = max(none, longest), over+twice
 	}
 	slices.Sort(took)
-	s.t.Logf("%d nodes lost: known to all after %v / %v / %v; an address had no owner for %v at most; owned twice for %.0f s, summed over all addresses; %d moved that need not",
-		times, took[0], took[len(took)/2], took[len(took)-1], none.Round(time.Millisecond), over.Seconds(), moved)
+	slices.Sort(gossip)
+	s.t.Logf("%d nodes lost: known to all after %v / %v / %v, and by gossip after %v / %v / %v; an address had no owner for %v at most; owned twice for %.0f s, summed over all addresses; %d moved that need not",
+		times, took[0], took[len(took)/2], took[len(took)-1], gossip[0], gossip[len(gossip)/2], gossip[len(gossip)-1], none.Round(time.Millisecond), over.Seconds(), moved)
 	if moved > 0 {
 		s.t.Errorf("%d addresses moved that were on no lost node", moved)
 	}

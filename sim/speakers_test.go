@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -21,18 +22,19 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
 	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
+	"github.com/bellwether-lb/bellwether/pkg/membership"
 )
 
 // speakers are all speakers of a cluster, in a synctest bubble.
 type speakers struct {
 	t    *testing.T
-	rng  *rand.Rand
 	wire *segment
 	view announce.View // with every node alive
 
 	mu     sync.Mutex
 	nodes  []*node
-	owners map[string][]int16 // by who is found silent: the owner of each address, or -1
+	begun  bool               // the nodes act as they find
+	owners map[string][]int16 // by what is found: the owner of each address, or -1
 
 	// Of each address: how many living nodes take themselves for its owner, since when, and for how long it had none, or more than one.
 	claims     []int
@@ -42,13 +44,18 @@ type speakers struct {
 
 // node is one speaker.
 type node struct {
-	port   *port
-	heard  int
-	silent []int // whom it finds silent
-	acts   []int // whom it found silent when it decided last
-	passes bool  // it is about to decide
-	off    bool
+	port     *port
+	gossip   *gossip
+	heard    int // on the segment
+	gossiped int // whom gossip knows, itself among them
+	finds    finds
+	acts     finds // what it found when it decided last
+	passes   bool  // it is about to decide
+	off      bool
 }
+
+// finds is what a node knows of the others that they are not all well: numbers of nodes, sorted.
+type finds struct{ silent, absent []int }
 
 func name(i int) string { return fmt.Sprint("node-", i) }
 
@@ -64,39 +71,68 @@ func number(name string) int16 {
 func start(t *testing.T, n, services int, seed uint64) *speakers {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 0))
-	s := &speakers{t: t, rng: rng, wire: &segment{rng: rand.New(rand.NewPCG(seed, 1))}, owners: map[string][]int16{},
+	s := &speakers{t: t, wire: &segment{rng: rand.New(rand.NewPCG(seed, 1)), gossips: map[string]*gossip{}}, owners: map[string][]int16{},
 		claims: make([]int, services), since: make([]time.Time, services), none: make([]time.Duration, services), over: make([]time.Duration, services)}
 	s.view = viewOf(n, services)
-	for a, owner := range s.ownersFor(nil) {
-		s.claims[a], s.since[a] = 1, time.Now()
-		if owner < 0 {
-			t.Fatalf("nobody owns address %d", a)
-		}
+	peers := map[string]netip.Addr{}
+	for i := range n {
+		peers[name(i)] = s.linkOf(i).Prefixes[0].Addr()
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for i := range n {
-		link := s.view.Alive.Alive[name(i)].Links[0]
-		own := &node{port: s.wire.port(i, link.MAC)}
-		s.nodes = append(s.nodes, own)
-		h := heartbeat.New(heartbeat.Config{Node: name(i), Key: []byte("the key of gossip"), Publish: func(f heartbeat.Findings) { s.found(i, f) },
-			Open:    func(cluster.Link) (heartbeat.Port, error) { return own.port, nil },
-			Traffic: func(int) uint64 { return own.port.got.Load() }})
-		h.State([]byte(name(i)))
+		s.nodes = append(s.nodes, s.newNode(i))
+		heart, members := s.speaker(i)
+		members.Peers(peers)
 		wait := time.Duration(rng.IntN(1000)) * time.Millisecond
-		running.Go(func() {
-			time.Sleep(wait)
-			h.Links([]cluster.Link{link})
-			if err := h.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
+		for _, run := range []func(context.Context) error{heart.Run, members.Run} {
+			running.Go(func() {
+				time.Sleep(wait)
+				if err := run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 	t.Cleanup(func() {
 		stop()
 		running.Wait()
+		time.Sleep(time.Minute) // memberlist does not wait for its own
 	})
 	return s
+}
+
+func (s *speakers) linkOf(i int) cluster.Link { return s.view.Alive.Alive[name(i)].Links[0] }
+
+func (s *speakers) newNode(i int) *node {
+	link := s.linkOf(i)
+	port := s.wire.port(i, link.MAC)
+	return &node{port: port, gossip: newGossip(port, link.Prefixes[0].Addr())}
+}
+
+// speaker makes the heartbeat and the membership of a node, and joins them as the speaker does.
+func (s *speakers) speaker(i int) (*heartbeat.Heartbeat, *membership.Membership) {
+	link, own := s.linkOf(i), s.nodes[i]
+	var members *membership.Membership
+	heart := heartbeat.New(heartbeat.Config{Node: name(i), Key: []byte("the key of gossip"),
+		Open:    func(cluster.Link) (heartbeat.Port, error) { return own.port, nil },
+		Traffic: func(int) uint64 { return own.port.got.Load() },
+		Publish: func(f heartbeat.Findings) {
+			var states [][]byte
+			for _, h := range f.Heard {
+				if len(h.State) > 0 {
+					states = append(states, h.State)
+				}
+			}
+			members.Heard(states)
+			s.found(i, func(n *node) { n.hears(i, f) })
+		}})
+	members = membership.New(membership.Config{Node: name(i), Bind: link.Prefixes[0].Addr(), Port: gossipPort, Transport: own.gossip,
+		Log: slog.New(slog.DiscardHandler), Spread: heart.State,
+		Publish: func(m cluster.Members) { s.found(i, func(n *node) { n.meets(len(s.nodes), m) }) }})
+	heart.Links([]cluster.Link{link})
+	members.State(cluster.Member{Ready: true, Links: []cluster.Link{link}})
+	return heart, members
 }
 
 // viewOf is a cluster where all is well.
@@ -120,51 +156,86 @@ func address(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 10<<24|2<<16|uint32(i))))
 }
 
-// ownersFor decides with the links of some nodes silent. All who find the same decide the same: that is a law with a test of its own.
-func (s *speakers) ownersFor(silent []int) []int16 {
-	finds := fmt.Sprint(silent)
-	if known, is := s.owners[finds]; is {
+// ownersFor decides with the links of some nodes silent, and others absent. All who find the same decide the same: that is a law with a test
+// of its own.
+func (s *speakers) ownersFor(found finds) []int16 {
+	key := fmt.Sprint(found)
+	if known, is := s.owners[key]; is {
 		return known
 	}
 	v := s.view
 	v.Alive.Alive = maps.Clone(s.view.Alive.Alive)
-	for _, i := range silent {
+	for _, i := range found.silent {
 		m := v.Alive.Alive[name(i)]
 		m.Links = slices.Clone(m.Links)
 		m.Links[0].Silent = true
 		v.Alive.Alive[name(i)] = m
+	}
+	for _, i := range found.absent {
+		delete(v.Alive.Alive, name(i))
 	}
 	plan := announce.Decide(v)
 	owners := make([]int16, len(v.Services))
 	for a := range v.Services {
 		owners[a] = number(plan.Why[v.Services[a].Key][0].Owner)
 	}
-	s.owners[finds] = owners
+	s.owners[key] = owners
 	return owners
 }
 
 // passTakes is how long after a change a node acts as it finds: what comes meanwhile counts too.
 const passTakes = 10 * time.Millisecond
 
-// found takes in what a node finds, and has it pass.
-func (s *speakers) found(i int, f heartbeat.Findings) {
+// hears takes in what the segment says.
+func (n *node) hears(self int, f heartbeat.Findings) {
+	n.heard, n.finds.silent = len(f.Heard), nil
+	for _, p := range f.Silent {
+		n.finds.silent = append(n.finds.silent, int(number(p.Node)))
+	}
+	if len(f.Cut) > 0 {
+		n.finds.silent = append(n.finds.silent, self)
+	}
+	slices.Sort(n.finds.silent)
+}
+
+// meets takes in who is a member.
+func (n *node) meets(of int, m cluster.Members) {
+	n.gossiped, n.finds.absent = 0, nil
+	for i := range of {
+		member, alive := m.Alive[name(i)]
+		if !alive || !member.Ready {
+			n.finds.absent = append(n.finds.absent, i)
+		} else if !member.OnSegmentOnly {
+			n.gossiped++
+		}
+	}
+}
+
+// found has a node take something in, and pass.
+func (s *speakers) found(i int, take func(*node)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	own := s.nodes[i]
 	if own.off {
 		return
 	}
-	own.heard, own.silent = len(f.Heard), nil
-	for _, p := range f.Silent {
-		own.silent = append(own.silent, int(number(p.Node)))
-	}
-	if len(f.Cut) > 0 {
-		own.silent = append(own.silent, i)
-	}
-	slices.Sort(own.silent)
-	if !own.passes {
+	take(own)
+	if s.begun && !own.passes {
 		own.passes = true
 		time.AfterFunc(passTakes, func() { s.pass(i) })
+	}
+}
+
+// begin has the nodes act as they find, from a state where all is well.
+func (s *speakers) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = true
+	for a, owner := range s.ownersFor(finds{}) {
+		s.claims[a], s.since[a] = 1, time.Now()
+		if owner < 0 {
+			s.t.Fatalf("nobody owns address %d", a)
+		}
 	}
 }
 
@@ -174,11 +245,11 @@ func (s *speakers) pass(i int) {
 	defer s.mu.Unlock()
 	own := s.nodes[i]
 	own.passes = false
-	if own.off || slices.Equal(own.silent, own.acts) {
+	if own.off || slices.Equal(own.finds.silent, own.acts.silent) && slices.Equal(own.finds.absent, own.acts.absent) {
 		return
 	}
-	was, is := s.ownersFor(own.acts), s.ownersFor(own.silent)
-	own.acts = own.silent
+	was, is := s.ownersFor(own.acts), s.ownersFor(own.finds)
+	own.acts = own.finds
 	for a := range is {
 		switch self := int16(i); {
 		case was[a] != self && is[a] == self:

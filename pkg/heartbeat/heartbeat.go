@@ -139,11 +139,13 @@ func merge(said map[*station]Findings) Findings {
 		all.Silent = append(all.Silent, f.Silent...)
 		all.OtherKey = append(all.OtherKey, f.OtherKey...)
 	}
-	heard := map[Peer]bool{}
-	for _, p := range all.Heard {
-		heard[p.Peer] = true
+	if len(all.Silent) > 0 {
+		heard := make(map[Peer]bool, len(all.Heard))
+		for _, p := range all.Heard {
+			heard[p.Peer] = true
+		}
+		all.Silent = slices.DeleteFunc(all.Silent, func(p Peer) bool { return heard[p] })
 	}
-	all.Silent = slices.DeleteFunc(all.Silent, func(p Peer) bool { return heard[p] })
 	slices.SortFunc(all.OtherKey, comparePeers)
 	all.OtherKey = slices.Compact(all.OtherKey)
 	slices.Sort(all.Cut)
@@ -198,16 +200,20 @@ const nap = 200 * time.Millisecond
 // flood is how many frames are taken in at most before what is due is done.
 const flood = 64
 
+// calm is the shortest time between two reports: where hundreds of nodes start together, what each finds changes with every frame.
+const calm = 5 * time.Millisecond
+
 // speak goes on until ctx ends or the port fails.
 func (s *station) speak(ctx context.Context, port Port) error {
 	var sendErr error
 	seg := s.segment(port, func(err error) { sendErr = err })
 	var buf [frameMax]byte
+	var reported time.Time
 	for taken := 0; ctx.Err() == nil; {
 		now := time.Now()
-		until := seg.next()
-		if latest := now.Add(nap); until.After(latest) {
-			until = latest
+		until := earlier(seg.next(), now.Add(nap))
+		if seg.changed {
+			until = earlier(until, reported.Add(calm))
 		}
 		n, err := port.Read(buf[:], until)
 		now = time.Now()
@@ -224,8 +230,8 @@ func (s *station) speak(ctx context.Context, port Port) error {
 		if sendErr != nil {
 			return sendErr
 		}
-		if seg.changed {
-			seg.changed = false
+		if seg.changed && now.Sub(reported) >= calm {
+			seg.changed, reported = false, now
 			select {
 			case s.h.reports <- report{s, seg.findings()}:
 			case <-ctx.Done():
@@ -234,6 +240,13 @@ func (s *station) speak(ctx context.Context, port Port) error {
 	}
 	seg.say(&message{kind: bye}, everybody())
 	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // segment makes the state machine of a new run on the link. Errors of sending go to failed, but for those that pass.

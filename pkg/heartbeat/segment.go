@@ -76,6 +76,7 @@ type segment struct {
 // peer is what is known of one other link.
 type peer struct {
 	who    Peer
+	place  uint64 // in the ring
 	mac    cluster.MAC
 	epoch  uint64 // of the run that is believed; 0: none yet
 	seq    uint64
@@ -167,7 +168,7 @@ func (s *segment) forget(now time.Time) {
 func (s *segment) peer(who Peer) *peer {
 	p := s.peers[who]
 	if p == nil && len(s.peers) < peersMax {
-		p = &peer{who: who}
+		p = &peer{who: who, place: who.place()}
 		s.peers[who] = p
 	}
 	return p
@@ -313,13 +314,19 @@ func (s *segment) form(now time.Time) {
 			ring = append(ring, p)
 		}
 	}
-	slices.SortFunc(ring, func(a, b *peer) int { return clockwise(a.who, b.who) })
+	around := func(a, b *peer) int {
+		if a.place != b.place {
+			return cmp.Compare(a.place, b.place)
+		}
+		return comparePeers(a.who, b.who)
+	}
+	slices.SortFunc(ring, around)
 	was := s.watched
 	s.watched = nil
 	if len(ring) == 0 {
 		return
 	}
-	after, _ := slices.BinarySearchFunc(ring, s.self, func(p *peer, self Peer) int { return clockwise(p.who, self) })
+	after, _ := slices.BinarySearchFunc(ring, &peer{who: s.self, place: s.self.place()}, around)
 	for _, p := range []*peer{ring[(after+len(ring)-1)%len(ring)], ring[after%len(ring)]} {
 		if slices.Contains(s.watched, p) {
 			continue
@@ -337,7 +344,10 @@ func clockwise(a, b Peer) int {
 }
 
 func comparePeers(a, b Peer) int {
-	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Link, b.Link))
+	if a.Node != b.Node {
+		return cmp.Compare(a.Node, b.Node)
+	}
+	return cmp.Compare(a.Link, b.Link)
 }
 
 func (p Peer) place() uint64 {
@@ -368,7 +378,7 @@ func everybody() cluster.MAC { return cluster.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 
 
 // findings says what is heard and missed on the link.
 func (s *segment) findings() Findings {
-	var f Findings
+	f := Findings{Heard: make([]Heard, 0, len(s.peers))}
 	if s.cut {
 		f.Cut = []string{s.self.Link}
 	}

@@ -27,6 +27,8 @@ type Config struct {
 	Port uint16     // UDP and TCP, the same on every node
 	Key  []byte     // 32 bytes; nil: gossip is not encrypted
 	Log  *slog.Logger
+	// Transport carries the gossip. Default: UDP and TCP.
+	Transport memberlist.Transport
 	// Publish is given the members whenever they change. It is called from one goroutine and must not block.
 	Publish func(cluster.Members)
 	// Spread is given this node's state whenever it changes, in the form that Heard understands, so that it can be told on
@@ -42,6 +44,7 @@ type Membership struct {
 	peers    *reconcile.Latest[map[string]netip.Addr]
 	state    *reconcile.Latest[cluster.Member]
 	heard    *reconcile.Latest[[][]byte]
+	decoded  map[string]state // what was heard last, by how it was said
 	leave    chan chan struct{}
 	settled  atomic.Bool
 	health   atomic.Int64
@@ -95,7 +98,7 @@ func (m *Membership) settings() *memberlist.Config {
 	c.Name = m.cfg.Node
 	c.BindAddr, c.BindPort = m.cfg.Bind.String(), int(m.cfg.Port)
 	c.AdvertiseAddr, c.AdvertisePort = m.cfg.Bind.String(), int(m.cfg.Port)
-	c.SecretKey = m.cfg.Key
+	c.SecretKey, c.Transport = m.cfg.Key, m.cfg.Transport
 	c.Delegate, c.Events = m.delegate, m.delegate
 	c.ProbeInterval, c.ProbeTimeout = time.Second, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
@@ -108,6 +111,10 @@ func (m *Membership) settings() *memberlist.Config {
 	c.LogOutput = logWriter{m.cfg.Log}
 	return c
 }
+
+// calm is the shortest time between two looks at who is a member: where hundreds of nodes start together, that changes with every
+// message.
+const calm = 5 * time.Millisecond
 
 // Run takes part until ctx ends or Leave was called.
 func (m *Membership) Run(ctx context.Context) error {
@@ -132,6 +139,9 @@ func (m *Membership) Run(ctx context.Context) error {
 	view := map[origin]state{}
 	var heard []state
 	var published *cluster.Members
+	var looked time.Time
+	again := time.NewTimer(0)
+	defer again.Stop()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	resend := time.NewTimer(0)
@@ -180,9 +190,15 @@ func (m *Membership) Run(ctx context.Context) error {
 			}
 			continue
 		case <-m.delegate.poke:
+		case <-again.C:
 		case <-tick.C:
 			m.health.Store(int64(list.GetHealthScore()))
 		}
+		if wait := calm - time.Since(looked); wait > 0 {
+			again.Reset(wait)
+			continue
+		}
+		looked = time.Now()
 		if now := members(list.Members(), view, heard); published == nil || !reflect.DeepEqual(*published, now) {
 			published = &now
 			m.cfg.Publish(now)
@@ -196,12 +212,22 @@ type origin struct {
 	epoch uint64
 }
 
-// members joins those whom gossip knows with those who are heard on a segment.
+// members joins those whom gossip knows with those who are heard on a segment. Who comes back to gossip and was heard all along is known by
+// what was heard: gossip tells that somebody is there before it tells his state.
 func members(nodes []*memberlist.Node, view map[origin]state, heard []state) cluster.Members {
 	out := cluster.Members{Known: true, Alive: make(map[string]cluster.Member, len(nodes))}
+	of := make(map[origin]state, len(heard))
+	for _, s := range heard {
+		of[origin{s.Node, s.Epoch}] = s
+	}
 	for _, n := range nodes {
 		epoch, _ := epochOf(n.Meta)
-		out.Alive[n.Name] = view[origin{n.Name, epoch}].Member
+		at := origin{n.Name, epoch}
+		s, told := view[at]
+		if !told {
+			s = of[at]
+		}
+		out.Alive[n.Name] = s.Member
 	}
 	newest := map[string]uint64{}
 	for _, s := range heard {
@@ -322,11 +348,28 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 
 // meet reads the states of those who are heard on a segment.
 func (m *Membership) meet(list *memberlist.Memberlist, states [][]byte) []state {
-	heard := decodeAll(states)
+	heard := m.decodeAll(states)
 	if len(heard) > 0 {
 		m.settle(list, "on a segment")
 	}
 	return heard
+}
+
+// decodeAll reads what it can; what was heard before is not read again.
+func (m *Membership) decodeAll(states [][]byte) []state {
+	all, decoded := make([]state, 0, len(states)), make(map[string]state, len(states))
+	for _, data := range states {
+		s, known := m.decoded[string(data)]
+		if !known {
+			var err error
+			if s, err = decode(data); err != nil {
+				continue
+			}
+		}
+		all, decoded[string(data)] = append(all, s), s
+	}
+	m.decoded = decoded
+	return all
 }
 
 // settle notes that this node has met whom it waits for.

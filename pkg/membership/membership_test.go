@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/hashicorp/memberlist"
 
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
@@ -192,4 +193,16 @@ func TestWhoIsHeardOnASegmentIsAlive(t *testing.T) {
 	}
 	b.Peers(map[string]netip.Addr{"a": netip.MustParseAddr("127.0.7.11")})
 	b.until(t, "gossip has met a", func(m cluster.Members) bool { return m.Alive["a"].Leaving && !m.Alive["a"].OnSegmentOnly })
+}
+
+// TestWhoComesBackToGossipIsWhatWasHeard: between being known to gossip again and having told its state by it, a member is what it says on
+// the segment; another run of it is not.
+func TestWhoComesBackToGossipIsWhatWasHeard(t *testing.T) {
+	heard := []state{{Node: "a", Epoch: 7, Seq: 3, Member: cluster.Member{Ready: true}}}
+	for epoch, want := range map[uint64]cluster.Member{7: {Ready: true}, 8: {}} {
+		is := members([]*memberlist.Node{{Name: "a", Meta: epochMeta(epoch)}}, map[origin]state{}, heard).Alive["a"]
+		if diff := cmp.Diff(want, is); diff != "" {
+			t.Errorf("epoch 7 is heard, and gossip knows of %d (-want +got):\n%s", epoch, diff)
+		}
+	}
 }

@@ -61,17 +61,6 @@ func decode(data []byte) (state, error) {
 	return s, nil
 }
 
-// decodeAll reads what it can.
-func decodeAll(states [][]byte) []state {
-	var out []state
-	for _, data := range states {
-		if s, err := decode(data); err == nil {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 func epochMeta(epoch uint64) []byte {
 	return append([]byte{stateVersion}, binary.BigEndian.AppendUint64(nil, epoch)...)
 }
