@@ -136,10 +136,7 @@ func (m *Membership) Run(ctx context.Context) error {
 	}()
 
 	own := state{Node: m.cfg.Node, Epoch: m.epoch}
-	view := map[origin]state{}
-	var heard []state
-	var published *cluster.Members
-	var looked time.Time
+	known := book{view: map[origin]state{}}
 	again := time.NewTimer(0)
 	defer again.Stop()
 	tick := time.NewTicker(time.Second)
@@ -161,27 +158,25 @@ func (m *Membership) Run(ctx context.Context) error {
 			return nil
 		case own.Member = <-m.state.C():
 			own.Seq++
-			view[origin{own.Node, own.Epoch}] = own
+			known.learn(own)
 			if err := m.tell(own); err != nil {
 				return err
 			}
 			sends = 0
 			resend.Reset(0)
 		case s := <-m.delegate.states:
-			at := origin{s.Node, s.Epoch}
-			if known, dup := view[at]; s.Node == m.cfg.Node || (dup && known.Seq >= s.Seq) {
+			if s.Node == m.cfg.Node || !known.learn(s) {
 				continue
 			}
-			view[at] = s
 		case states := <-m.heard.C():
-			heard = m.meet(list, states)
-			for _, s := range heard {
-				if at := (origin{s.Node, s.Epoch}); s.Node != m.cfg.Node && view[at].Seq < s.Seq {
-					view[at] = s
+			known.heard = m.meet(list, states)
+			for _, s := range known.heard {
+				if s.Node != m.cfg.Node {
+					known.learn(s)
 				}
 			}
 		case name := <-m.delegate.gone:
-			maps.DeleteFunc(view, func(at origin, _ state) bool { return at.node == name && name != m.cfg.Node })
+			maps.DeleteFunc(known.view, func(at origin, _ state) bool { return at.node == name && name != m.cfg.Node })
 		case <-resend.C:
 			m.sendAll(list)
 			if pause, more := resendAfter(sends); more {
@@ -194,14 +189,8 @@ func (m *Membership) Run(ctx context.Context) error {
 		case <-tick.C:
 			m.health.Store(int64(list.GetHealthScore()))
 		}
-		if wait := calm - time.Since(looked); wait > 0 {
+		if wait := known.publish(list, m.cfg.Publish); wait > 0 {
 			again.Reset(wait)
-			continue
-		}
-		looked = time.Now()
-		if now := members(list.Members(), view, heard); published == nil || !reflect.DeepEqual(*published, now) {
-			published = &now
-			m.cfg.Publish(now)
 		}
 	}
 }
@@ -210,6 +199,38 @@ func (m *Membership) Run(ctx context.Context) error {
 type origin struct {
 	node  string
 	epoch uint64
+}
+
+// book is what Run knows.
+type book struct {
+	view      map[origin]state
+	heard     []state // on the segments, now
+	published *cluster.Members
+	looked    time.Time // when it was compared with what was published
+}
+
+// learn takes in a state, and reports whether it is news.
+func (b *book) learn(s state) bool {
+	at := origin{s.Node, s.Epoch}
+	if known, told := b.view[at]; told && known.Seq >= s.Seq {
+		return false
+	}
+	b.view[at] = s
+	return true
+}
+
+// publish publishes the members if they have changed, or returns after what time it is to be asked again.
+func (b *book) publish(list *memberlist.Memberlist, to func(cluster.Members)) time.Duration {
+	now := time.Now()
+	if wait := b.looked.Add(calm).Sub(now); wait > 0 {
+		return wait
+	}
+	b.looked = now
+	if all := members(list.Members(), b.view, b.heard); b.published == nil || !reflect.DeepEqual(*b.published, all) {
+		b.published = &all
+		to(all)
+	}
+	return 0
 }
 
 // members joins those whom gossip knows with those who are heard on a segment. Who comes back to gossip and was heard all along is known by
