@@ -11,6 +11,7 @@ LAB := go run -C e2e ./cmd/lab
 IMAGE_ARCHES ?= amd64,arm64
 FUZZTIME ?= 60s
 VERSION ?= v0.0.0-dev
+TAG = $(if $(filter v0.0.0-dev,$(VERSION)),dev,$(VERSION))
 URL ?= https://example.com
 CHAOS ?= 30m
 SEED ?=
@@ -51,8 +52,8 @@ generate: ## write CRDs and deep-copy functions from the types, and what the cha
 check-generate: ## fail when generated files are not current
 	@hack/check-generate $(CONTROLLER_GEN)
 
-images: ## pack the container images into dist/images, without Docker
-	@go run -C e2e ./cmd/images --out "$(CURDIR)/dist/images" --arch "$(IMAGE_ARCHES)" controller speaker
+images: ## pack the container images into dist/images, without Docker: make images VERSION=v1.0.0
+	@go run -C e2e ./cmd/images --out "$(CURDIR)/dist/images" --arch "$(IMAGE_ARCHES)" --version "$(TAG)" controller speaker
 
 build: ## build the programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./controller ./speaker

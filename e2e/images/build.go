@@ -19,7 +19,7 @@ import (
 type Builder struct {
 	// Repo is the repository's folder.
 	Repo string
-	// Version becomes the tag and a label, and the binary's main.version.
+	// Version becomes the tag and a label, and what the binary says of itself.
 	Version string
 	// Created is the time every file and the image itself carry.
 	Created time.Time
@@ -108,7 +108,7 @@ func (b Builder) compile(ctx context.Context, s Spec, arch string) (_ []byte, er
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	file := filepath.Join(scratch, s.binary())
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -X main.version="+b.Version, "-o", file, s.Package)
+		"-ldflags", "-s -w -X github.com/bellwether-lb/bellwether/internal/obs.stamped="+b.Version, "-o", file, s.Package)
 	cmd.Dir = filepath.Join(b.Repo, s.Module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOWORK=off")
 	if said, err := cmd.CombinedOutput(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,22 @@ func TestImageSaysHowItIsRun(t *testing.T) {
 	}
 	if libs, err := program.ImportedLibraries(); err != nil || len(libs) > 0 {
 		t.Errorf("the binary is not static: %v %v", libs, err)
+	}
+}
+
+// TestProgramsSayTheirVersion: the linker says nothing where it does not find what it is to stamp.
+func TestProgramsSayTheirVersion(t *testing.T) {
+	b := builder(t)
+	packed, err := b.Pack(t.Context(), spec(t, "controller"), runtime.GOARCH, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := tarball.ImageFromPath(packed.File, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(onlyFile(t, img), []byte(b.Version)) {
+		t.Errorf("the controller does not know that it is %s", b.Version)
 	}
 }
 

@@ -174,7 +174,7 @@ func sourceFaults(name string, src []byte) []string {
 				fault(d, "%s has %d lines, more than %d: split it", d.Name.Name, lines, maxFuncLines)
 			}
 		case *ast.GenDecl:
-			if d.Tok != token.VAR || embeds(d.Doc) {
+			if d.Tok != token.VAR || linked(d.Doc) {
 				continue
 			}
 			for _, spec := range d.Specs {
@@ -189,9 +189,11 @@ func sourceFaults(name string, src []byte) []string {
 	return faults
 }
 
-// embeds reports whether a declaration is of files that are compiled in: Go has no other place for them, and nobody can change them.
-func embeds(doc *ast.CommentGroup) bool {
-	return doc != nil && slices.ContainsFunc(doc.List, func(c *ast.Comment) bool { return strings.HasPrefix(c.Text, "//go:embed ") })
+// linked reports whether a declaration is of something that is compiled or linked in: Go has no other place for it, and nobody changes it.
+func linked(doc *ast.CommentGroup) bool {
+	return doc != nil && slices.ContainsFunc(doc.List, func(c *ast.Comment) bool {
+		return strings.HasPrefix(c.Text, "//go:embed ") || strings.HasPrefix(c.Text, "//stamp: ")
+	})
 }
 
 // readsClock reports whether a function of package time does more than reckon.

@@ -2,8 +2,17 @@ package obs
 
 import "runtime/debug"
 
-// Version names the build: the module version, or the revision that it was built from, as the Go toolchain recorded it.
+// stamped is the version of a release.
+//
+//stamp: by -ldflags -X, in e2e/images and the Makefile
+var stamped string
+
+// Version names the build: the version that a release was stamped with, or the module version or revision that it was built from, as the Go
+// toolchain recorded it.
 func Version() string {
+	if stamped != "" {
+		return stamped
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
