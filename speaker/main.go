@@ -51,7 +51,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.class, "load-balancer-class", kube.DefaultLoadBalancerClass, "spec.loadBalancerClass to serve, besides Services that have none")
 	f.StringVar(&bind, "gossip-address", os.Getenv("NODE_IP"), "address of this node to gossip on")
 	f.UintVar(&o.port, "gossip-port", 7948, "UDP and TCP port to gossip on, the same on every node")
-	f.StringVar(&o.secret, "gossip-secret", kube.GossipSecret, "Secret that the gossip key is made from; empty: gossip is not encrypted")
+	f.StringVar(&o.secret, "gossip-secret", kube.GossipSecret, "Secret that the gossip key is made from (its key secret, 16 bytes at least); another one is for you to make, with the right to get it; empty: gossip is not encrypted")
 	f.StringVar(&o.metalLB, "metallb-objects", "", "namespace of MetalLB's objects (metallb.io) to work on besides Bellwether's own; empty: none")
 	f.StringVar(&o.addr, "listen", ":7480", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.debugAddr, "debug-listen", "127.0.0.1:7481", "address of /debug/; empty turns it off")

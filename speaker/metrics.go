@@ -65,7 +65,7 @@ func newMetrics(r prometheus.Registerer, s *speaker) *metrics {
 			return 0
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellwether_speaker_health_score",
-			Help: "memberlist's health score of this node: 0 is healthy, 8 the worst."}, func() float64 { return float64(s.members.Health()) }))
+			Help: "memberlist's health score of this node: 0 is healthy, 7 the worst."}, func() float64 { return float64(s.members.Health()) }))
 	return m
 }
 

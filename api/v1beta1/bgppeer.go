@@ -35,7 +35,7 @@ type GracefulRestart struct {
 	RestartTime string `json:"restartTime,omitempty"`
 }
 
-// BGPPeerSpec is a router that speakers have BGP sessions with.
+// BGPPeerSpec is a router that speakers have BGP sessions with. Times are of whole seconds.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.peerASN) != has(self.dynamicASN)",message="set one of peerASN and dynamicASN: the router's AS number, or internal or external for any that fits"
 // +kubebuilder:validation:XValidation:rule="has(self.peerAddress) != has(self.interface)",message="set one of peerAddress and interface: the router's address, or the link that it is the only router on"
@@ -49,7 +49,7 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=4294967295
 	MyASN int64 `json:"myASN"`
 
-	// PeerASN is the AS number of the router.
+	// PeerASN is the AS number of the router. One of PeerASN and DynamicASN is set.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
@@ -61,21 +61,22 @@ type BGPPeerSpec struct {
 	// +optional
 	DynamicASN DynamicASN `json:"dynamicASN,omitempty"`
 
-	// LocalASN is the AS number that this peer sees instead of MyASN.
+	// LocalASN is the AS number that this peer, of another AS, sees instead of MyASN.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=4294967295
 	LocalASN *int64 `json:"localASN,omitempty"`
 
-	// PeerAddress is the router's address.
+	// PeerAddress is the router's address. One of PeerAddress and Interface is set.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip(self).isGlobalUnicast()",messageExpression="\"'\" + self + \"' is not the address of a router: write one such as 192.0.2.1 or 2001:db8::1; for a link-local one set interface instead\""
 	PeerAddress string `json:"peerAddress,omitempty"`
 
-	// Interface is a link on which the only router is found by its router advertisements (unnumbered BGP).
+	// Interface is a link on which the only router is found by its router advertisements (unnumbered BGP). It leaves no room for
+	// SourceAddress, VRF, EBGPMultiHop and PasswordSecret.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -152,7 +153,8 @@ type BGPPeerSpec struct {
 	// +optional
 	EBGPMultiHop bool `json:"ebgpMultiHop,omitempty"`
 
-	// TTLSecurity refuses what comes from farther away than so many hops (RFC 5082). The router must have it too.
+	// TTLSecurity refuses what comes from farther away than so many hops (RFC 5082). The router must have it too. It takes the place of
+	// EBGPMultiHop.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1

@@ -130,7 +130,8 @@ type IPAddressPoolSpec struct {
 	// +optional
 	ServiceAllocation *ServiceAllocation `json:"serviceAllocation,omitempty"`
 
-	// Sharing says who may use one sharing key (annotation bellwether.dev/allow-shared-ip) together.
+	// Sharing says who may use one sharing key (annotation bellwether.dev/allow-shared-ip) together; Services of several namespaces
+	// only where all have externalTrafficPolicy Cluster.
 	//
 	// +optional
 	// +kubebuilder:default=SameNamespace

@@ -78,7 +78,7 @@ func (m *Membership) Heard(states [][]byte) { m.heard.Put(states) }
 // Settled reports whether this node knows whom there is to know: it has met a peer, or has tried long enough.
 func (m *Membership) Settled() bool { return m.settled.Load() }
 
-// Health is memberlist's own score: 0 is healthy, up to 8.
+// Health is memberlist's own score: 0 is healthy, 7 the worst.
 func (m *Membership) Health() int { return int(m.health.Load()) }
 
 // Leave tells the others that this node goes, and returns when they should know. Run ends then.
