@@ -113,16 +113,11 @@ func (s *syncer) announcedCondition(v *kube.Service, o *allocator.Outcome, owned
 	}
 	var missing, unadvertised []string
 	for i, a := range o.Addrs {
-		if _, answered := owned[a]; answered || slices.Contains(o.Old, a) {
-			continue
-		}
-		pool, exists := s.config.Pool(o.Pools[i])
-		_, served := s.routedLocal[a]
-		if exists && (served || v.TrafficPolicy != cluster.TrafficLocal) && s.routed.reaches(s.config, pool, v.Labels, a) {
+		if slices.Contains(o.Old, a) || s.announced(v, a, o.Pools[i], owned) {
 			continue
 		}
 		missing = append(missing, a.String())
-		if !exists || !s.config.Advertised(pool, v.Labels) {
+		if pool, exists := s.config.Pool(o.Pools[i]); !exists || !s.config.Advertised(pool, v.Labels) {
 			unadvertised = append(unadvertised, a.String())
 		}
 	}
@@ -145,6 +140,16 @@ func (s *syncer) announcedCondition(v *kube.Service, o *allocator.Outcome, owned
 		return c, true, 0
 	}
 	return s.silentCondition(c, v, missing, now)
+}
+
+// announced reports whether a node answers for an address of a Service, or a router has been told of it.
+func (s *syncer) announced(v *kube.Service, a netip.Addr, pool string, owned map[netip.Addr]struct{}) bool {
+	if _, answered := owned[a]; answered {
+		return true
+	}
+	p, exists := s.config.Pool(pool)
+	_, served := s.routedLocal[a]
+	return exists && (served || v.TrafficPolicy != cluster.TrafficLocal) && s.routed.reaches(s.config, p, v.Labels, a)
 }
 
 // silentCondition lets some time pass before it says that nobody answers.

@@ -48,12 +48,12 @@ func (s *syncer) windowOver(v *kube.Service, owned map[netip.Addr]struct{}, now 
 		return false
 	}
 	var announced, seen [2]bool
-	for _, a := range v.Held {
+	for i, a := range v.Held {
 		f := 0
 		if cluster.FamilyOf(a) == cluster.IPv6 {
 			f = 1
 		}
-		_, is := owned[a]
+		is := s.announced(v, a, v.HeldFrom[i], owned)
 		if seen[f] && is && !announced[f] {
 			return false
 		}

@@ -126,6 +126,7 @@ func (s *speaker) pass(_ context.Context, asked time.Time) (time.Duration, error
 	if waiting && s.planned.Load() == nil {
 		return 20 * time.Millisecond, nil
 	}
+	stops := s.leaving.Load()
 	again := s.takeStance()
 	if waiting {
 		again = reconcile.Sooner(again, 50*time.Millisecond)
@@ -140,16 +141,17 @@ func (s *speaker) pass(_ context.Context, asked time.Time) (time.Duration, error
 	plan.L2.Again = s.seizure.returned(view)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	old := s.planned.Load()
-	if old == nil || s.leaving.Load() || !old.L2.Equal(plan.L2) || s.setError.Load() != nil {
-		s.orders.Put(order{plan: plan.L2, asked: asked})
+	leaving := stops && s.stance.own.Leaving
+	s.seen.Store(&view)
+	s.planned.Store(&plan) // before it is carried out: who waits for that asks whether this is
+	if old == nil || leaving || !old.L2.Equal(plan.L2) || s.setError.Load() != nil {
+		s.orders.Put(order{plan: plan.L2, asked: asked, leaving: leaving})
 	}
 	if old == nil || !old.BGP.Equal(plan.BGP) {
 		s.bgp.Set(plan.BGP)
 	}
 	s.metrics.tookOver(took)
 	s.explain(view, plan)
-	s.seen.Store(&view)
-	s.planned.Store(&plan)
 	s.changed.Ring()
 	return again, nil
 }
@@ -160,6 +162,11 @@ func (s *speaker) meet() {
 	for _, r := range s.nodes.Records() {
 		nodes = append(nodes, r.Value)
 	}
+	names := make([]string, len(nodes))
+	for i := range nodes {
+		names[i] = nodes[i].Name
+	}
+	s.heartbeat.Nodes(names)
 	if peers := addrsByNode(nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
 		s.peers = peers
 		s.members.Peers(peers)
@@ -288,8 +295,9 @@ func (s *speaker) parseConfig() {
 
 // order is what is to be announced, and when something happened that makes it so.
 type order struct {
-	plan  announce.L2Plan
-	asked time.Time
+	plan    announce.L2Plan
+	asked   time.Time
+	leaving bool // this node hands over all that it has
 }
 
 // act carries out the newest plan, and tries again while it does not hold.
@@ -300,7 +308,6 @@ func (s *speaker) act(ctx context.Context) error {
 			return nil
 		case o := <-s.orders.C():
 			plan := o.plan
-			leaving := s.leaving.Load()
 			if _, err := s.l2.Set(ctx, plan); err != nil && ctx.Err() == nil {
 				text := err.Error()
 				s.setError.Store(&text)
@@ -310,7 +317,7 @@ func (s *speaker) act(ctx context.Context) error {
 				s.setError.Store(nil)
 				s.metrics.toWire.Observe(time.Since(o.asked).Seconds())
 			}
-			if leaving && yieldsAll(plan) {
+			if o.leaving && yieldsAll(plan) {
 				s.yielded.Store(true)
 			}
 			s.changed.Ring()

@@ -60,6 +60,7 @@ type Heartbeat struct {
 	cfg      Config
 	links    *reconcile.Latest[[]cluster.Link]
 	state    atomic.Pointer[[]byte]
+	nodes    atomic.Pointer[map[string]struct{}]
 	reports  chan report
 	counters Counters
 }
@@ -87,6 +88,25 @@ func (h *Heartbeat) Links(links []cluster.Link) { h.links.Put(links) }
 
 // State says what the others shall know of this node, in a form that they understand. It goes out with the next hello.
 func (h *Heartbeat) State(state []byte) { h.state.Store(&state) }
+
+// Nodes says which nodes there are. The links of one that is not among them, nor heard, are not missed any more.
+func (h *Heartbeat) Nodes(names []string) {
+	nodes := make(map[string]struct{}, len(names))
+	for _, name := range names {
+		nodes[name] = struct{}{}
+	}
+	h.nodes.Store(&nodes)
+}
+
+// isNode reports whether there is a node of a name, as far as is known.
+func (h *Heartbeat) isNode(name string) bool {
+	nodes := h.nodes.Load()
+	if nodes == nil {
+		return true
+	}
+	_, is := (*nodes)[name]
+	return is
+}
 
 // Counters are counted into all the time.
 func (h *Heartbeat) Counters() *Counters { return &h.counters }
@@ -172,18 +192,26 @@ const retryMin, retryMax = 100 * time.Millisecond, 5 * time.Second
 // run speaks until ctx ends.
 func (s *station) run(ctx context.Context) {
 	wait := retryMin
+	spoke := time.Now()
 	for ctx.Err() == nil {
 		began := time.Now()
 		port, err := s.h.cfg.Open(s.link)
 		if err == nil {
 			err = s.speak(ctx, port)
 			err = errors.Join(err, port.Close())
+			spoke = time.Now()
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if time.Since(began) > retryMax {
 			wait = retryMin
+		}
+		if time.Since(spoke) > retryMax { // what was heard then is old
+			select {
+			case s.h.reports <- report{s, Findings{}}:
+			case <-ctx.Done():
+			}
 		}
 		s.h.cfg.Log.Debug("heartbeat failed on a link, will try again", "link", s.link.Name, "error", err, "retryIn", wait)
 		select {
@@ -262,6 +290,7 @@ func (s *station) segment(port Port, failed func(error)) *segment {
 		},
 		traffic: func() uint64 { return s.h.cfg.Traffic(s.link.Index) },
 		missed:  func() { s.h.counters.Accusations.Add(1) },
+		isNode:  s.h.isNode,
 		state: func() []byte {
 			if state := s.h.state.Load(); state != nil {
 				return *state

@@ -68,6 +68,9 @@ func (s *segment) accused(a accusation, now time.Time) {
 		}
 		return
 	}
+	if _, known := s.peers[a.who]; !known && !s.isNode(a.who.Node) {
+		return
+	}
 	p := s.peer(a.who)
 	if p == nil || p.silent || (p.epoch != 0 && p.epoch != a.epoch) {
 		return

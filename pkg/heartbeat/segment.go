@@ -56,6 +56,7 @@ type segment struct {
 	traffic func() uint64 // frames of any kind that have come in on the link
 	state   func() []byte // what this node says of itself
 	missed  func()        // this node has found a peer silent
+	isNode  func(name string) bool
 
 	seq     uint64
 	peers   map[Peer]*peer
@@ -154,8 +155,14 @@ func (s *segment) otherKey(from Peer, now time.Time) {
 	s.foreign[from], s.changed = now, s.changed || !known
 }
 
-// forget lets those go that have sent nothing under another key for a while.
+// forget lets those go that have sent nothing under another key for a while, and silent ones of nodes that there are no more.
 func (s *segment) forget(now time.Time) {
+	for who, p := range s.peers {
+		if p.silent && !s.isNode(who.Node) {
+			delete(s.peers, who)
+			s.changed = true
+		}
+	}
 	for from, last := range s.foreign {
 		if now.Sub(last) >= 5*s.helloEvery() {
 			delete(s.foreign, from)

@@ -21,6 +21,7 @@ type world struct {
 	rng    *rand.Rand
 	parted func(from, to int) bool
 	taped  [][]byte
+	gone   string // the name of a node that there is no more
 }
 
 // simulated is a node of a world.
@@ -80,7 +81,7 @@ func (w *world) boot(i int, key string) {
 		timings: Timings{}.withDefaults(), codec: newCodec([]byte(key)), rng: w.rng, peers: map[Peer]*peer{},
 		send:    func(frame []byte) { w.post(node, frame) },
 		traffic: func() uint64 { return node.came },
-		missed:  func() {},
+		missed:  func() {}, isNode: func(name string) bool { return name != w.gone },
 		state:   func() []byte { return []byte(fmt.Sprintf("node-%d, run %d", i, node.restarts)) },
 		helloAt: w.now.Add(time.Duration(w.rng.IntN(100)) * time.Millisecond),
 	}

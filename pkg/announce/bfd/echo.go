@@ -36,6 +36,13 @@ func (s *session) echoInterval() time.Duration { return max(s.cfg.EchoInterval, 
 // and its forwarding plane may not.
 func (s *session) echoDetected() bool { return s.echoing() && !s.echo.back.IsZero() }
 
+// forgetEcho has the path watched by echo packets only when one comes back again, where none are sent for a while.
+func (s *session) forgetEcho() {
+	if !s.echoing() {
+		s.echo.back = time.Time{}
+	}
+}
+
 // nextEcho is when the next one is to be sent, if any is.
 func (s *session) nextEcho() (at time.Time, is bool) {
 	return s.echo.sent.Add(time.Duration(s.jitter * float64(s.echoInterval()))), s.echoing()

@@ -63,6 +63,14 @@ func TestAPeerThatReturnsNothingIsSentNoEchoPackets(t *testing.T) {
 	if p.ends[0].echoing() || p.ends[0].transitions != 1 {
 		t.Errorf("it ceased to: echo packets are sent: %t, %d transitions", p.ends[0].echoing(), p.ends[0].transitions)
 	}
+	p.echoRx = 100 * ms // it says so, and returns none yet
+	p.run(2 * time.Second)
+	p.wantStates(t, Up, Up)
+	p.returns = true
+	p.run(5 * time.Second)
+	if !p.ends[0].echoDetected() || p.ends[0].transitions != 1 {
+		t.Errorf("it returns them again: they count: %t, %d transitions", p.ends[0].echoDetected(), p.ends[0].transitions)
+	}
 }
 
 func TestADatagramIsReadAsItWasWritten(t *testing.T) {

@@ -117,6 +117,7 @@ func (s *session) configure(cfg Config, now time.Time) {
 	down := s.cfg.AdminDown
 	s.news = s.news || cfg.DetectMultiplier != s.cfg.DetectMultiplier
 	s.cfg = cfg
+	s.forgetEcho()
 	switch {
 	case cfg.AdminDown && !down:
 		s.become(AdminDown, AdministrativelyDown, now)
@@ -132,6 +133,7 @@ func (s *session) receive(p packet, now time.Time) (answer packet, answers bool)
 	s.remote, s.remoteState, s.remoteDiagnostic, s.remoteDemand = p.MyDiscriminator, p.State, p.Diagnostic, p.Demand
 	s.remoteTx, s.remoteRx, s.remoteMultiplier = p.DesiredMinTx, p.RequiredMinRx, p.DetectMultiplier
 	s.heard, s.echo.remoteRx = now, p.RequiredMinEchoRx
+	s.forgetEcho()
 	if s.polling && p.Final {
 		s.answered()
 	}
