@@ -256,6 +256,27 @@ func TestAMoveHoldsBothAddressesForAWindowAndUntilTheNewOneIsAnnounced(t *testin
 	}
 }
 
+// TestAMoveFromARoutedAddressWaitsForTheNewOne: routers know of the old address, and nobody of the new one.
+func TestAMoveFromARoutedAddressWaitsForTheNewOne(t *testing.T) {
+	d := newDesk(holds("bgp", "203.0.113.1"))
+	bgp := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "bgp"}}
+	bgp.Spec.Addresses, bgp.Spec.Advertise = []v1beta1.AddressRange{"203.0.113.0/29"}, []v1beta1.Protocol{v1beta1.ProtocolBGP}
+	quiet := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "quiet"}}
+	quiet.Spec.Addresses = []v1beta1.AddressRange{"198.51.100.0/29"}
+	peer := v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: new(int64(65001)), PeerAddress: "10.0.0.1"}}
+	d.config, d.problems = config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{bgp, quiet}, BGPPeers: []v1beta1.BGPPeer{peer}})
+	d.routed = routed(d.config, []*kube.Record[cluster.Node]{{Value: cluster.Node{Name: "n"}}}, []*kube.Record[kube.Said]{{Value: kube.Said{Node: "n", Peers: []string{"r"}}}})
+	first, _, _ := d.ask()
+	d.write(first)
+	d.record.Value.WantAddrs = ips("198.51.100.1")
+	moving, _, _ := d.ask()
+	d.write(moving)
+	d.now = d.now.Add(d.renumberWindow)
+	if want, _, _ := d.ask(); !slices.Equal(want.Addrs, ips("198.51.100.1", "203.0.113.1")) {
+		t.Errorf("only the old address is announced, and it has %v", want.Addrs)
+	}
+}
+
 func TestAnotherMoveBeginsAnotherWindow(t *testing.T) {
 	d := newDesk(holds("p", "192.0.2.1"), func(v *kube.Service) { v.WantAddrs = ips("192.0.2.5") })
 	first, _, _ := d.ask()

@@ -51,6 +51,7 @@ type syncer struct {
 	overlay     *kube.Overlay
 	writer      *writer
 	leading     bool
+	secretAt    time.Time // when the Secret of gossip was there; zero: not looked for since this replica leads
 	configKey   string
 	config      config.Config
 	problems    []config.Problem
@@ -124,6 +125,9 @@ func (s *syncer) ready() error {
 	return nil
 }
 
+// secretEvery is how often the Secret of gossip is looked for: whoever deletes it, to have another, gets one at the next pass after that.
+const secretEvery = time.Minute
+
 // pass is one turn: see, assign, write what differs.
 func (s *syncer) pass(ctx context.Context, _ time.Time) (time.Duration, error) {
 	if !s.synced() {
@@ -131,17 +135,20 @@ func (s *syncer) pass(ctx context.Context, _ time.Time) (time.Duration, error) {
 	}
 	s.parseConfig()
 	if !s.lease.Held() {
-		s.leading = false
+		s.leading, s.secretAt = false, time.Time{}
 		s.metrics.leading.Set(0)
 		if s.retention.needed(s.config) {
 			s.retention.watch(s.config, s.services.Records(), time.Now())
 		}
 		return time.Second, nil
 	}
-	if !s.leading {
+	if now := time.Now(); now.Sub(s.secretAt) >= secretEvery {
 		if err := s.client.EnsureGossipSecret(ctx, s.namespace); err != nil {
 			return 0, err
 		}
+		s.secretAt = now
+	}
+	if !s.leading {
 		if s.services.Asked().Before(s.lease.Taken()) {
 			if err := s.catchUp(ctx); err != nil {
 				return 0, err

@@ -92,6 +92,7 @@ func (s *speaker) report(ctx context.Context) error {
 		sessions = now
 		if view := s.seen.Load(); view != nil {
 			now := time.Now()
+			silent.keep(view.Nodes)
 			if silent.look(view.Alive.Alive, s.node, now) {
 				s.status.doubted.Store(true)
 			}
@@ -99,7 +100,7 @@ func (s *speaker) report(ctx context.Context) error {
 			unsure := cutOff || len(s.stillAnswering()) > 0
 			s.status.silent.Put(silent.due(s.node, unsure, now))
 		}
-		s.metrics.announced.Set(float64(len(have.Addrs)))
+		s.metrics.announced.Set(float64(answered(have)))
 		s.status.stale.Ring()
 		select {
 		case <-ctx.Done():
@@ -107,6 +108,17 @@ func (s *speaker) report(ctx context.Context) error {
 		case <-time.After(reportRest):
 		}
 	}
+}
+
+// answered counts the addresses that are answered for, and not just about to be, or left to another machine.
+func answered(have l2.Have) int {
+	n := 0
+	for _, state := range have.Addrs {
+		if len(state.Links) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // hears reports whether the speaker of another node is heard.

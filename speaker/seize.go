@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bellwether-lb/bellwether/internal/reconcile"
 	"github.com/bellwether-lb/bellwether/pkg/announce"
 	"github.com/bellwether-lb/bellwether/pkg/announce/l2"
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
@@ -35,8 +36,9 @@ type loss struct {
 const nobody = "nobody that is known"
 
 // mark says in a plan what is to be asked for first, and what is to be taken a little later, as its owner is alive and may not know
-// yet that it is to give it up. It is asked for when something happened, and changes the plan's own map. It returns how soon the plan is another, 0 for never; and how long it took
-// from the loss of an owner, for each address that has been taken over from it since the last time.
+// yet that it is to give it up. It is asked for when something happened, and changes the plan's own map. It returns how soon the plan is
+// another, 0 for never; and how long it took from the loss of an owner, for each address that has been taken over from it since the last
+// time.
 func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, asked, now time.Time) (again time.Duration, took []time.Duration) {
 	silent, missing := s.unheard(view)
 	owners, from, gains := make(map[netip.Addr]string, len(s.owners)), map[netip.Addr]loss{}, map[netip.Addr]time.Time{}
@@ -76,7 +78,7 @@ func (s *seizure) mark(plan announce.Plan, view announce.View, have l2.Have, ask
 				}
 				if left := gainLag - now.Sub(began); left > 0 {
 					gains[v.Addr], owners[v.Addr] = began, before
-					again = left
+					again = reconcile.Sooner(again, left)
 				}
 			}
 		}

@@ -45,6 +45,15 @@ func (s *silence) look(alive map[string]cluster.Member, self string, now time.Ti
 	return false
 }
 
+// keep forgets speakers of nodes that there are no more.
+func (s *silence) keep(nodes []cluster.Node) {
+	for name := range s.since {
+		if !slices.ContainsFunc(nodes, func(n cluster.Node) bool { return n.Name == name }) {
+			delete(s.since, name)
+		}
+	}
+}
+
 // due returns those whose objects are to be cleared, where it falls to this node to do it: to the first by name of those that are left.
 // unsure is for while somebody answers who should be silent, or this node may be the one that is cut off: nothing is cleared then.
 func (s *silence) due(self string, unsure bool, now time.Time) []string {

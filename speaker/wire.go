@@ -152,7 +152,7 @@ const (
 
 // handOver tells the others that this speaker goes, and waits until they have taken over what it answers for.
 func (s *speaker) handOver(ctx context.Context) {
-	s.log.Info("stopping: handing addresses over", "addresses", len(s.l2.Have().Addrs))
+	s.log.Info("stopping: handing addresses over", "addresses", answered(s.l2.Have()))
 	s.leaving.Store(true)
 	s.poke.Ring()
 	deadline := time.Now().Add(handOverBound)
@@ -167,7 +167,7 @@ func (s *speaker) handOver(ctx context.Context) {
 	leave, cancel := context.WithTimeout(ctx, leaveBound)
 	defer cancel()
 	s.members.Leave(leave)
-	s.log.Info("stopped", "stillAnswering", len(s.l2.Have().Addrs))
+	s.log.Info("stopped", "stillAnswering", answered(s.l2.Have()))
 }
 
 // addrsByNode returns where each node's speaker gossips: the node's first internal address.

@@ -166,13 +166,21 @@ func announcedOnLayer2(c config.Config, p config.Pool) bool {
 	return p.AdvertiseL2 || slices.ContainsFunc(c.L2, func(a config.L2Advertisement) bool { return a.SelectsPool(p) })
 }
 
+// plural is a kind's resource.
+func plural(kind string) string {
+	if kind == config.KindCommunity {
+		return "communities"
+	}
+	return strings.ToLower(kind) + "s"
+}
+
 func (e *explainer) objects() {
 	for _, p := range e.w.Problems {
 		state := Warning
 		if p.Rejects() {
 			state = Broken
 		}
-		e.add("Objects", state, fmt.Sprintf("kubectl edit %ss.bellwether.dev %s", strings.ToLower(p.Kind), p.Name), "%s %s: %s", p.Kind, p.Name, p.Message)
+		e.add("Objects", state, fmt.Sprintf("kubectl edit %s.bellwether.dev %s", plural(p.Kind), p.Name), "%s %s: %s", p.Kind, p.Name, p.Message)
 	}
 	if len(e.w.Config.Pools) == 0 {
 		e.add("Pools", Warning, "kubectl explain ipaddresspools.bellwether.dev.spec", "there is no IPAddressPool, so nothing gets an address")

@@ -35,8 +35,8 @@ type held struct {
 
 func (h *held) next() (time.Time, bool) {
 	at, is := h.session.next()
-	if h.problem != "" && is {
-		at = later(at, h.tryAt)
+	if h.problem != "" { // a session that waits for its peer has nothing else to do
+		at, is = later(at, h.tryAt), true
 	}
 	if !h.endAt.IsZero() && (!is || h.endAt.Before(at)) {
 		return h.endAt, true

@@ -352,6 +352,24 @@ func TestWhatCannotBeSaysWhy(t *testing.T) {
 	await(t, "the session is gone", func() bool { return len(b.Have()) == 0 })
 }
 
+// TestASessionOutlivesItsSecret: a Secret that is deleted, or cannot be used, takes nothing away that stands.
+func TestASessionOutlivesItsSecret(t *testing.T) {
+	r := newRouter(t, "127.0.0.24", 65001)
+	r.accept(t, "127.0.0.1", 64512)
+	b := run(t)
+	session := r.to(64512, nil)
+	b.Set(announce.BGPPlan{"r": session})
+	await(t, "the session is up", func() bool { return b.Have()["r"].State == Established })
+	since := b.Have()["r"].Since
+	session.PasswordSecret = "none"
+	b.Set(announce.BGPPlan{"r": session})
+	await(t, "it says what is wrong", func() bool { return strings.Contains(b.Have()["r"].Problem, "there is no Secret none") })
+	time.Sleep(2 * retry)
+	if have := b.Have()["r"]; have.State != Established || !have.Since.Equal(since) {
+		t.Errorf("it is %+v", have)
+	}
+}
+
 func TestAServerIsUsedAgainAfterASessionThatFailed(t *testing.T) {
 	r := newRouter(t, "127.0.0.20", 65001)
 	r.accept(t, "127.0.0.1", 64512)

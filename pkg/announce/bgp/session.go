@@ -157,8 +157,16 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		s.again = s.again || left <= 0
 		again = min(again, max(left, retry))
 	}
-	if err := s.open(); err != nil {
+	password, err := s.password()
+	stands := err != nil && s.state == Established && s.added != nil && s.added.Conf.NeighborAddress == s.want.Session.Address.String()
+	if err == nil {
+		err = s.open(password)
+	}
+	if err != nil {
 		s.unopened, s.tryAt = err.Error(), now.Add(retry)
+		if stands { // with the password that it has, as whatever was right before goes on
+			return min(again, retry)
+		}
 		s.log.Warn("there is no BGP session", "problem", s.unopened)
 		s.remove()
 		return min(again, retry)
@@ -233,15 +241,15 @@ func (s *session) bfd() (peer bfd.Peer, cfg bfd.Config, is bool) {
 			EchoInterval: p.Echo, MinimumTTL: p.MinimumTTL, AdminDown: s.closed}, true
 }
 
-// open adds the peer, or changes it.
-func (s *session) open() error {
-	password := ""
-	if secret := s.want.PasswordSecret; secret != "" {
-		var err error
-		if password, err = s.a.cfg.Password(secret); err != nil {
-			return err
-		}
+func (s *session) password() (string, error) {
+	if s.want.PasswordSecret == "" {
+		return "", nil
 	}
+	return s.a.cfg.Password(s.want.PasswordSecret)
+}
+
+// open adds the peer, or changes it.
+func (s *session) open(password string) error {
 	peer := neighbor(s.want, password)
 	switch {
 	case s.added != nil && !s.again && proto.Equal(s.added, peer):

@@ -180,7 +180,7 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 			v.defended = now
 			v.line.later.at(v, now.Add(-ahead))
 		}
-		if a.wanted[c.addr].Detect != cluster.DetectOff {
+		if a.wanted[c.addr].Detect != cluster.DetectOff && !a.who.peer(c.by) {
 			a.conflict(v, c.by, now)
 		}
 	case inquiring:
