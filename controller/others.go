@@ -11,6 +11,7 @@ import (
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
@@ -43,7 +44,7 @@ func (s *syncer) others(now metav1.Time) []told {
 		status := v1beta1.BGPPeerStatus{Conditions: s.verdict(config.KindBGPPeer, o.Name, o.Status.Conditions, now)}
 		if i := slices.IndexFunc(s.config.Peers, func(p config.BGPPeer) bool { return p.Name == o.Name }); i >= 0 {
 			for _, node := range s.nodes.Records() {
-				if s.config.Peers[i].SelectsNode(node.Value.Labels) {
+				if labels := node.Value.Labels; s.config.Peers[i].SelectsNode(labels) && s.config.Instead(i, labels) < 0 {
 					status.MatchedNodes++
 				}
 			}
@@ -117,4 +118,24 @@ func (s *syncer) matched(selection config.Selection) (pools, nodes int32) {
 // verdict is the conditions of an object of which nothing more is to be said.
 func (s *syncer) verdict(kind, name string, old []metav1.Condition, now metav1.Time) []metav1.Condition {
 	return stamp(old, []metav1.Condition{s.accepted(kind, name)}, now)
+}
+
+// insteadHints says on which nodes elder BGPPeers have the session with the router of this one.
+func insteadHints(c config.Config, name string, nodes []*kube.Record[cluster.Node]) (hints []string) {
+	i := slices.IndexFunc(c.Peers, func(p config.BGPPeer) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	on := map[int]int{}
+	for _, n := range nodes {
+		if labels := n.Value.Labels; c.Peers[i].SelectsNode(labels) {
+			on[c.Instead(i, labels)]++
+		}
+	}
+	for elder, p := range c.Peers[:i] {
+		if n := on[elder]; n > 0 {
+			hints = append(hints, fmt.Sprintf("on %d nodes BGPPeer %s, the elder, has the session with this router: change that one, or select other nodes with nodeSelectors", n, p.Name))
+		}
+	}
+	return hints
 }

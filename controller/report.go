@@ -205,8 +205,11 @@ func (s *syncer) accepted(kind, name string) metav1.Condition {
 			hints = append(hints, p.Message)
 		}
 	}
-	if kind == config.KindIPAddressPool {
+	switch kind {
+	case config.KindIPAddressPool:
 		hints = append(hints, s.inUseHints(name)...)
+	case config.KindBGPPeer:
+		hints = append(hints, insteadHints(s.config, name, s.nodes.Records())...)
 	}
 	switch {
 	case len(rejected) > 0:

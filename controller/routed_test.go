@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,6 +12,27 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
+
+func TestAPeerSaysWhereAnElderHasItsSessions(t *testing.T) {
+	peer := func(name string, made int64, racks ...string) v1beta1.BGPPeer {
+		p := v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.Unix(made, 0)},
+			Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: new(int64(65001)), PeerAddress: "10.0.0.1"}}
+		for _, r := range racks {
+			p.Spec.NodeSelectors = append(p.Spec.NodeSelectors, metav1.LabelSelector{MatchLabels: map[string]string{"rack": r}})
+		}
+		return p
+	}
+	var nodes []*kube.Record[cluster.Node]
+	for _, rack := range []string{"1", "2", "2"} {
+		nodes = append(nodes, &kube.Record[cluster.Node]{Value: cluster.Node{Labels: map[string]string{"rack": rack}}})
+	}
+	c, _ := config.Parse(config.Objects{BGPPeers: []v1beta1.BGPPeer{peer("elder", 1, "1"), peer("younger", 2, "1", "2")}})
+	for i, want := range []string{"", "on 1 nodes BGPPeer elder, the elder, has the session with this router: change that one, or select other nodes with nodeSelectors"} {
+		if got := strings.Join(insteadHints(c, c.Peers[i].Name, nodes), ";"); got != want {
+			t.Errorf("%s: %q", c.Peers[i].Name, got)
+		}
+	}
+}
 
 func TestWhatIsAnnouncedToRouters(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")

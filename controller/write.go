@@ -87,8 +87,8 @@ func (w *writer) start(ctx context.Context, j job, now time.Time) (started bool,
 	w.underWay.Go(func() {
 		r := j.before
 		service, err := w.client.WriteService(context.WithoutCancel(ctx), r.Value.Key, r.UID, r.ResourceVersion, j.want)
-		if err != nil && !kube.Answered(err) {
-			service, err = w.findOut(ctx, r, err)
+		if err != nil && !kube.Refused(err) {
+			service, err = w.findOut(ctx, j, err)
 		}
 		<-w.slots
 		w.results <- written{job: j, service: service, err: err}
@@ -106,9 +106,10 @@ func (w *writer) turn(j job, now time.Time) time.Duration {
 	return max(tellEvery-now.Sub(w.toldAt), 0)
 }
 
-// findOut reads what became of a write that got no answer. Until that is known the addresses stay assumed, and nobody else
-// can be given them.
-func (w *writer) findOut(ctx context.Context, r *serviceRecord, failed error) (*corev1.Service, error) {
+// findOut reads what became of a write that got no answer, or none that says whether it was carried out. Until that is known the addresses
+// stay assumed, and nobody else can be given them.
+func (w *writer) findOut(ctx context.Context, j job, failed error) (*corev1.Service, error) {
+	r := j.before
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		select {
 		case <-ctx.Done():
@@ -117,12 +118,19 @@ func (w *writer) findOut(ctx context.Context, r *serviceRecord, failed error) (*
 		}
 		service, err := w.client.Services(r.Namespace).Get(ctx, r.Name, metav1.GetOptions{})
 		switch {
-		case err == nil && service.UID == r.UID && service.ResourceVersion != r.ResourceVersion:
+		case err == nil && service.UID == r.UID && shows(service, j.want.Addrs):
 			return service, nil
-		case err == nil, kube.Answered(err):
+		case err == nil:
 			return nil, failed
+		case kube.Refused(err):
+			return nil, err
 		}
 	}
+}
+
+// shows reports whether a Service's status has these addresses, in this order.
+func shows(service *corev1.Service, addrs []netip.Addr) bool {
+	return slices.EqualFunc(service.Status.LoadBalancer.Ingress, addrs, func(is corev1.LoadBalancerIngress, a netip.Addr) bool { return is.IP == a.String() })
 }
 
 // finished returns the writes that have ended since the last call.

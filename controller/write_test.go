@@ -90,9 +90,21 @@ func TestASuccessEndsTheWaiting(t *testing.T) {
 	}
 }
 
-func TestOnlyTheAPIServersOwnRefusalIsAnAnswer(t *testing.T) {
-	if !kube.Answered(conflict()) || kube.Answered(errors.New("connection reset")) {
-		t.Error("a conflict is an answer, a broken connection is none")
+func TestOnlyARefusalSaysThatNothingWasWritten(t *testing.T) {
+	for err, want := range map[error]bool{
+		conflict(): true, notFound(): true, apierrors.NewTooManyRequests("busy", 1): true,
+		errors.New("connection reset"): false, apierrors.NewTimeoutError("etcd", 1): false, apierrors.NewInternalError(errors.New("etcd")): false,
+	} {
+		if kube.Refused(err) != want {
+			t.Errorf("%v: a refusal: %t", err, !want)
+		}
+	}
+}
+
+func TestAWriteIsFoundByWhatItWrote(t *testing.T) {
+	service := &corev1.Service{Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {IP: "2001:db8::1"}}}}}
+	if !shows(service, ips("192.0.2.1", "2001:db8::1")) || shows(service, ips("192.0.2.1")) || shows(service, ips("2001:db8::1", "192.0.2.1")) {
+		t.Error("it is not by its addresses that a write is known")
 	}
 }
 

@@ -218,8 +218,8 @@ func (s *speaker) speakerStatus() v1beta1.SpeakerStatus {
 	have := s.l2.Have()
 	status := v1beta1.SpeakerStatus{Version: obs.Version()}
 	if links := s.ownLinks.Load(); links != nil {
-		for _, l := range *links {
-			link := v1beta1.SpeakerLink{Name: l.Name, MAC: l.MAC.String(), Up: l.Up}
+		for _, l := range withCut(*links, s.found().Cut) {
+			link := v1beta1.SpeakerLink{Name: l.Name, MAC: l.MAC.String(), Up: l.Up, Silent: l.Silent}
 			for _, p := range l.Prefixes {
 				link.Prefixes = append(link.Prefixes, p.String())
 			}

@@ -35,22 +35,23 @@ func (s *speaker) routing(log *slog.Logger) error {
 // password returns what the Secret of a BGPPeer has.
 func (s *speaker) password(secret string) (string, error) {
 	s.secret.Ring()
-	if theirs := s.objects.MetalLB; theirs != nil {
-		if password, known := theirs.Password(secret); known {
-			return password, nil
-		}
-	}
 	if !s.passwords.Synced() {
 		return "", fmt.Errorf("the Secret %s has not been read yet", secret)
 	}
+	password, known := "", false
 	for _, r := range s.passwords.Records() {
-		if r.Name != secret {
-			continue
+		if r.Name == secret {
+			password, known = r.Value, true
 		}
-		if n := len(r.Value); n == 0 || n > longestPassword {
-			return "", fmt.Errorf("the password in the Secret %s has %d bytes: give it 1 to %d", secret, n, longestPassword)
-		}
-		return r.Value, nil
+	}
+	if theirs := s.objects.MetalLB; theirs != nil && !known {
+		password, known = theirs.Password(secret)
+	}
+	if n := len(password); known && (n == 0 || n > longestPassword) {
+		return "", fmt.Errorf("the password in the Secret %s has %d bytes: give it 1 to %d", secret, n, longestPassword)
+	}
+	if known {
+		return password, nil
 	}
 	return "", fmt.Errorf("there is no Secret %s of type kubernetes.io/basic-auth in Bellwether's namespace: create it, or correct passwordSecret", secret)
 }
@@ -69,6 +70,16 @@ func (s *speaker) watchPasswords(ctx context.Context) error {
 	group.Go(func() error { return s.passwords.Run(ctx) })
 	if theirs := s.objects.MetalLB; theirs != nil {
 		group.Go(func() error { return theirs.RunPasswords(ctx) })
+		group.Go(func() error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-theirs.Rotated:
+					s.routers.Ring()
+				}
+			}
+		})
 	}
 	return group.Wait()
 }

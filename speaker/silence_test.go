@@ -17,6 +17,16 @@ func hearing(names ...string) map[string]cluster.Member {
 	return all
 }
 
+func TestTheSilentOfNodesThatAreNoMoreAreForgotten(t *testing.T) {
+	var s silence
+	s.look(hearing("b", "c"), "a", time.Unix(1000, 0))
+	s.look(hearing(), "a", time.Unix(1001, 0))
+	s.keep([]cluster.Node{{Name: "a"}, {Name: "c"}})
+	if got := s.due("a", false, time.Unix(2000, 0)); fmt.Sprint(got) != "[c]" {
+		t.Errorf("the objects of %v are to be cleared", got)
+	}
+}
+
 func TestAnObjectIsClearedWhenItsSpeakerStaysSilent(t *testing.T) {
 	now := time.Unix(1000, 0)
 	type look struct {

@@ -10,6 +10,10 @@ type SpeakerLink struct {
 	MAC string `json:"mac"`
 	// Up is true when the interface is up and has carrier.
 	Up bool `json:"up"`
+	// Silent is true when no other speaker is heard on the interface any more, though it is up.
+	//
+	// +optional
+	Silent bool `json:"silent,omitempty"`
 	// Prefixes are the subnets that the interface is in.
 	//
 	// +optional

@@ -192,7 +192,7 @@ func sourceFaults(name string, src []byte) []string {
 // linked reports whether a declaration is of something that is compiled or linked in: Go has no other place for it, and nobody changes it.
 func linked(doc *ast.CommentGroup) bool {
 	return doc != nil && slices.ContainsFunc(doc.List, func(c *ast.Comment) bool {
-		return strings.HasPrefix(c.Text, "//go:embed ") || strings.HasPrefix(c.Text, "//stamp: ")
+		return strings.HasPrefix(c.Text, "//go:embed ") || strings.HasPrefix(c.Text, "//stamp:")
 	})
 }
 

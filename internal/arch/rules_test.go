@@ -68,7 +68,7 @@ func TestEveryBrokenHouseRuleIsNamed(t *testing.T) {
 		{"a proof that a type is what it says", "a.go", "package a\ntype i interface{}\nvar _ i = 1\n", ""},
 		{"a variable in a function", "a.go", "package a\nfunc f() { var x int; _ = x }\n", ""},
 		{"files that are compiled in", "a.go", "package a\nimport \"embed\"\n\n//go:embed x.html\nvar files embed.FS\n", ""},
-		{"what the linker stamps", "a.go", "package a\n\n// x is.\n//\n//stamp: by -ldflags\nvar x string\n", ""},
+		{"what the linker stamps", "a.go", "package a\n\n// x is.\n//\n//stamp:ldflags of x\nvar x string\n", ""},
 		{"a global in a test", "a_test.go", "package a\nvar update = 1\n", ""},
 		{"a long file", "a.go", "package a\n" + long(maxFileLines), "more than 450"},
 		{"a test file of that length", "a_test.go", "package a\n" + long(maxFileLines), ""},

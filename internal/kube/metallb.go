@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -42,6 +43,8 @@ type MetalLBSource struct {
 	namespace string
 	poke      reconcile.Poke
 	log       *slog.Logger
+	// Rotated is rung when a password may be another.
+	Rotated reconcile.Poke
 
 	sources   atomic.Pointer[[]*Source[json.RawMessage]] // nil until it is known which kinds there are
 	passwords *Source[string]                            // of Secrets in its namespace
@@ -50,9 +53,9 @@ type MetalLBSource struct {
 
 // NewMetalLBSource prepares to follow what is in a namespace.
 func NewMetalLBSource(c *Client, namespace string, poke reconcile.Poke, log *slog.Logger) (*MetalLBSource, error) {
-	s := &MetalLBSource{client: c, namespace: namespace, poke: poke, log: log}
+	s := &MetalLBSource{client: c, namespace: namespace, poke: poke, log: log, Rotated: reconcile.NewPoke()}
 	var err error
-	s.passwords, err = NewSource(OnlyBasicAuth(c.Secrets(namespace)), &corev1.Secret{}, Password, poke)
+	s.passwords, err = NewSource(OnlyBasicAuth(c.Secrets(namespace)), &corev1.Secret{}, Password, s.Rotated)
 	return s, err
 }
 
@@ -232,7 +235,9 @@ func (s *MetalLBSource) Convert() metallb.Result {
 			inline[secret.Name] = secret.Password
 		}
 	}
-	s.inline.Store(&inline)
+	if was := s.inline.Swap(&inline); was == nil || !maps.Equal(*was, inline) {
+		s.Rotated.Ring()
+	}
 	return r
 }
 

@@ -148,6 +148,15 @@ func Answered(err error) bool {
 	return errors.As(err, &status)
 }
 
+// Refused reports whether an error says that a write has not been carried out, and will not be. One that the API server gave up waiting for
+// (500, 504) may yet be.
+func Refused(err error) bool {
+	return slices.ContainsFunc([]func(error) bool{
+		apierrors.IsBadRequest, apierrors.IsConflict, apierrors.IsForbidden, apierrors.IsGone, apierrors.IsInvalid, apierrors.IsMethodNotSupported, apierrors.IsNotFound,
+		apierrors.IsRequestEntityTooLargeError, apierrors.IsTooManyRequests, apierrors.IsUnauthorized,
+	}, func(is func(error) bool) bool { return is(err) })
+}
+
 // NewRecord keeps of an object's metadata what identifies this version of it.
 func NewRecord[T any](o metav1.Object, value T) *Record[T] {
 	return &Record[T]{

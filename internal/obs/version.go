@@ -4,7 +4,7 @@ import "runtime/debug"
 
 // stamped is the version of a release.
 //
-//stamp: by -ldflags -X, in e2e/images and the Makefile
+//stamp:ldflags of e2e/images
 var stamped string
 
 // Version names the build: the version that a release was stamped with, or the module version or revision that it was built from, as the Go

@@ -118,10 +118,7 @@ func (f *field) hasSession(n, peer int) bool {
 	if !c.Peers[peer].SelectsNode(labels) {
 		return false
 	}
-	router := func(s config.BGPSession) [3]any { return [3]any{s.Address, s.Interface, s.VRF} }
-	return !slices.ContainsFunc(c.Peers[:peer], func(elder config.BGPPeer) bool {
-		return router(elder.Session) == router(c.Peers[peer].Session) && elder.SelectsNode(labels)
-	})
+	return c.Instead(peer, labels) < 0
 }
 
 // bgpAdvertisement returns the advertisement at a position; the one past the last is what IPAddressPool.spec.advertise stands for.

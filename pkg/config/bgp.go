@@ -72,6 +72,25 @@ type BGPSession struct {
 	Hold, Keepalive, Connect, RestartTime time.Duration
 }
 
+// SameRouter reports whether two sessions are with one router.
+func (s BGPSession) SameRouter(other BGPSession) bool {
+	return s.Address == other.Address && s.Interface == other.Interface && s.VRF == other.VRF
+}
+
+// StandsWith reports whether a session goes on when its settings become others: all but timers open it anew.
+func (s BGPSession) StandsWith(other BGPSession) bool {
+	s.Hold, s.Keepalive, s.Connect = other.Hold, other.Keepalive, other.Connect
+	return s == other
+}
+
+// Instead returns the elder BGPPeer, by its position, that has the session which a node would have with the router of another; -1 where none
+// has.
+func (c Config) Instead(peer int, labels map[string]string) int {
+	return slices.IndexFunc(c.Peers[:peer], func(elder BGPPeer) bool {
+		return elder.Session.SameRouter(c.Peers[peer].Session) && elder.SelectsNode(labels)
+	})
+}
+
 // Own is the AS number that the peer sees.
 func (s BGPSession) Own() uint32 {
 	if s.LocalASN != 0 {

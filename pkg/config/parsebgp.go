@@ -70,12 +70,12 @@ func (p *parser) profile(wire v1beta1.BFDProfile) *BFDProfile {
 
 // peers reads peers, the elder first: a younger one with a router that an elder one has too is refused.
 func (p *parser) peers(all []v1beta1.BGPPeer, profiles map[string]*BFDProfile) {
-	var accepted []v1beta1.BGPPeer
+	var accepted []acceptedPeer
 	for _, wire := range elderFirst(all) {
 		before := len(p.problems)
 		peer := p.peer(wire)
 		for _, elder := range accepted {
-			if sameRouter(elder.Spec, wire.Spec) {
+			if elder.Session.SameRouter(peer.Session) && meet(elder.selectors, wire.Spec.NodeSelectors) {
 				p.problem(KindBGPPeer, wire.Name, ReasonDuplicate,
 					"BGPPeer %s has a session with this router already: change that one, or select other nodes with nodeSelectors", elder.Name)
 			}
@@ -83,7 +83,7 @@ func (p *parser) peers(all []v1beta1.BGPPeer, profiles map[string]*BFDProfile) {
 		if len(p.problems) > before {
 			continue
 		}
-		accepted = append(accepted, wire)
+		accepted = append(accepted, acceptedPeer{peer, wire.Spec.NodeSelectors})
 		if name := wire.Spec.BFDProfile; name != "" {
 			peer.BFD = profiles[name]
 			if peer.BFD == nil {
@@ -95,10 +95,14 @@ func (p *parser) peers(all []v1beta1.BGPPeer, profiles map[string]*BFDProfile) {
 	}
 }
 
-// sameRouter reports whether two peers are of one router on a node that has both.
-func sameRouter(a, b v1beta1.BGPPeerSpec) bool {
-	return a.PeerAddress == b.PeerAddress && a.Interface == b.Interface && a.VRF == b.VRF &&
-		(len(a.NodeSelectors) == 0 || len(b.NodeSelectors) == 0 || reflect.DeepEqual(a.NodeSelectors, b.NodeSelectors))
+type acceptedPeer struct {
+	BGPPeer
+	selectors []metav1.LabelSelector // as they were written
+}
+
+// meet reports whether there is no need to look at nodes to know that one may be selected by both.
+func meet(a, b []metav1.LabelSelector) bool {
+	return len(a) == 0 || len(b) == 0 || reflect.DeepEqual(a, b)
 }
 
 func (p *parser) peer(wire v1beta1.BGPPeer) BGPPeer {

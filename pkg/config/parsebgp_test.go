@@ -101,6 +101,34 @@ func TestTheElderOfTwoPeersOfOneRouterIsKept(t *testing.T) {
 	}
 }
 
+func TestARouterIsKnownHoweverItsAddressIsWritten(t *testing.T) {
+	at := func(text string) func(*v1beta1.BGPPeerSpec) { return func(p *v1beta1.BGPPeerSpec) { p.PeerAddress = text } }
+	config, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{bgpPeer("elder", 1, at("2001:db8::1")), bgpPeer("younger", 2, at("2001:DB8:0:0::1"))}})
+	if len(config.Peers) != 1 || len(problems) != 1 || problems[0].Reason != ReasonDuplicate {
+		t.Errorf("there are %+v, and %v", config.Peers, problems)
+	}
+}
+
+// TestTheElderHasTheSession: where two peers of one router select a node both, the elder one has it there.
+func TestTheElderHasTheSession(t *testing.T) {
+	on := func(rack ...string) func(*v1beta1.BGPPeerSpec) {
+		return func(p *v1beta1.BGPPeerSpec) {
+			for _, r := range rack {
+				p.NodeSelectors = append(p.NodeSelectors, metav1.LabelSelector{MatchLabels: map[string]string{"rack": r}})
+			}
+		}
+	}
+	config, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{bgpPeer("elder", 1, on("1")), bgpPeer("younger", 2, on("1", "2"))}})
+	if len(config.Peers) != 2 || len(problems) > 0 {
+		t.Fatalf("there are %+v, and %v", config.Peers, problems)
+	}
+	for rack, want := range map[string]int{"1": 0, "2": -1} {
+		if got := config.Instead(1, map[string]string{"rack": rack}); got != want {
+			t.Errorf("in rack %s the peer %d has the session of the younger, want %d", rack, got, want)
+		}
+	}
+}
+
 func TestAPeerThatNamesNoProfileRunsWithoutBFD(t *testing.T) {
 	config, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{
 		bgpPeer("a", 1, func(p *v1beta1.BGPPeerSpec) { p.BFDProfile = "fast" }),

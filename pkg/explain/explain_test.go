@@ -68,6 +68,17 @@ func owner(w *explain.World) string {
 	return ""
 }
 
+func TestANodeWhoseLinkIsSilentIsNoOwner(t *testing.T) {
+	w := healthy()
+	before := owner(w)
+	for i := range w.Speakers {
+		w.Speakers[i].Status.Links[0].Silent = w.Speakers[i].Name == before
+	}
+	if now := owner(w); now == before || now == "" {
+		t.Errorf("the owner is %q, and was %q", now, before)
+	}
+}
+
 // answer has these speakers alone say that they answer.
 func answer(w *explain.World, nodes ...string) {
 	for i := range w.Speakers {

@@ -260,7 +260,7 @@ func sessionChanges(node string, before, after announce.BGPPlan) (all []SessionC
 		switch is := after[peer]; {
 		case !had:
 			all = append(all, SessionChange{node, peer, "begins"})
-		case was.Session != is.Session || was.PasswordSecret != is.PasswordSecret || was.DualStack != is.DualStack:
+		case !was.Session.StandsWith(is.Session) || was.PasswordSecret != is.PasswordSecret || was.DualStack != is.DualStack:
 			all = append(all, SessionChange{node, peer, "is opened anew"})
 		}
 	}

@@ -43,6 +43,7 @@ func TestPlan(t *testing.T) {
 		}, want: []string{"shop/web: 192.0.2.10 over 2 sessions of BGP -> 192.0.2.10 over 4 sessions of BGP (Allocated)", "node-1 second begins", "node-2 second begins"}},
 		{name: "a peer's AS number is another", peers: []string{"router"}, edit: func(o *config.Objects) { o.BGPPeers[0].Spec.MyASN = 64513 },
 			want: []string{"node-1 router is opened anew", "node-2 router is opened anew"}},
+		{name: "a peer's timers are others, and its session goes on", peers: []string{"router"}, edit: func(o *config.Objects) { o.BGPPeers[0].Spec.HoldTime = "30s" }},
 		{name: "a peer goes", peers: []string{"router"}, edit: func(o *config.Objects) { o.BGPPeers = nil },
 			want: []string{"shop/web: 192.0.2.10 over 2 sessions of BGP -> 192.0.2.10 announced by nobody (Allocated)", "node-1 router ends", "node-2 router ends"}},
 		{name: "an object that cannot be", edit: func(o *config.Objects) { o.Pools[0].Spec.Addresses = append(o.Pools[0].Spec.Addresses, "192.0.2.300") },

@@ -88,7 +88,7 @@ func (w *World) member(s *v1beta1.Speaker) (m cluster.Member, alive bool) {
 	m.Ready = ready.Status == metav1.ConditionTrue
 	m.Leaving = ready.Reason == v1beta1.ReasonLeaving
 	for _, l := range s.Status.Links {
-		link := cluster.Link{Name: l.Name, Up: l.Up}
+		link := cluster.Link{Name: l.Name, Up: l.Up, Silent: l.Silent}
 		for _, text := range l.Prefixes {
 			if p, err := netip.ParsePrefix(text); err == nil {
 				link.Prefixes = append(link.Prefixes, p)
