@@ -288,7 +288,7 @@ func (s *syncer) forget(services int) {
 	}
 }
 
-// announcedAddresses returns what the speakers say that they answer for, and takes in which addresses others have.
+// announcedAddresses returns what the speakers say that they answer for, and takes in what they tell routers.
 func (s *syncer) announcedAddresses() map[netip.Addr]struct{} {
 	records := s.speakers.Records()
 	if versions := kube.VersionsOf(records); versions != s.ownedKey || s.owned == nil {

@@ -25,7 +25,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/membership"
 )
 
-// speaker is the process: sources, one loop that decides, and one actuator. Atomics are where a goroutine publishes to
+// speaker is the process: sources, one loop that decides, and the actuators, for layer 2 and for BGP. Atomics are where a goroutine publishes to
 // another; the fields below the line are the loop goroutine's alone.
 type speaker struct {
 	node          string

@@ -51,7 +51,7 @@ func (l *Lab) startNodes(ctx context.Context) error {
 // light mode, what a kubelet would say.
 func (l *Lab) startNode(ctx context.Context, client kubernetes.Interface, n Node) error {
 	if l.opts.Light {
-		if err := setNodeReady(ctx, client, n, true); err != nil {
+		if err := setNodeReady(ctx, client, n); err != nil {
 			return fmt.Errorf("make %s ready: %w", n.Name, err)
 		}
 	}
@@ -89,22 +89,8 @@ func (l *Lab) createNode(ctx context.Context, client kubernetes.Interface, n Nod
 	return err
 }
 
-// SetNodeReady sets a node's Ready condition in the light mode, where no
-// kubelet reports it: after a power-off, this is what the node controller of a
-// real cluster would do 40 s later.
-func (l *Lab) SetNodeReady(ctx context.Context, node string, ready bool) error {
-	n, err := l.Node(node)
-	if err != nil {
-		return err
-	}
-	client, err := l.Client()
-	if err != nil {
-		return err
-	}
-	return setNodeReady(ctx, client, n, ready)
-}
-
-func setNodeReady(ctx context.Context, client kubernetes.Interface, n Node, ready bool) error {
+// setNodeReady says what no kubelet says in the light mode.
+func setNodeReady(ctx context.Context, client kubernetes.Interface, n Node) error {
 	now := metav1.Now()
 	cond := corev1.NodeCondition{
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Lab",
@@ -113,12 +99,6 @@ func setNodeReady(ctx context.Context, client kubernetes.Interface, n Node, read
 	// The API server taints a new node as not ready, and in the light mode
 	// nobody else would take the taint away.
 	taints := []corev1.Taint{}
-	if !ready {
-		cond.Status = corev1.ConditionUnknown
-		for _, effect := range []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute} {
-			taints = append(taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: effect})
-		}
-	}
 	addresses := []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: n.Name}}
 	for _, a := range n.Addrs {
 		addresses = append(addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})

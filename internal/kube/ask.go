@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,9 +17,6 @@ import (
 // SpeakerPort is where speakers answer questions, on their node's loopback.
 const SpeakerPort = 7481
 
-// ErrNoPod is when no speaker runs on a node as a Pod.
-var ErrNoPod = errors.New("no speaker runs there as a Pod")
-
 // SpeakerPod returns the Pod of the speaker on a node.
 func (c *Client) SpeakerPod(ctx context.Context, namespace, node string) (*corev1.Pod, error) {
 	pods, err := c.Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=bellwether,app.kubernetes.io/component=speaker",
@@ -33,7 +29,7 @@ func (c *Client) SpeakerPod(ctx context.Context, namespace, node string) (*corev
 			return &pods.Items[i], nil
 		}
 	}
-	return nil, fmt.Errorf("node %s: %w", node, ErrNoPod)
+	return nil, fmt.Errorf("no speaker runs on node %s as a Pod", node)
 }
 
 // AskSpeaker has a speaker answer a question, by way of the API server: it listens on its node's loopback alone.
@@ -42,7 +38,7 @@ func (c *Client) AskSpeaker(ctx context.Context, pod *corev1.Pod, path string, a
 	if err != nil {
 		return fmt.Errorf("prepare a connection: %w", err)
 	}
-	to := c.pods.Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
+	to := c.core.Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
 	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, to)
 	stop, ready := make(chan struct{}), make(chan struct{})
 	forward, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", SpeakerPort)}, stop, ready, io.Discard, io.Discard)

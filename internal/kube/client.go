@@ -29,7 +29,7 @@ type Client struct {
 	Nodes      *gentype.ClientWithList[*corev1.Node, *corev1.NodeList]
 	Secrets    func(namespace string) *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList]
 	Events     func(namespace string) *gentype.Client[*corev1.Event]
-	pods       rest.Interface
+	core       rest.Interface
 	metalLB    map[string]rest.Interface // by version
 	Pods       func(namespace string) *gentype.ClientWithList[*corev1.Pod, *corev1.PodList]
 	ConfigMaps func(namespace string) *gentype.Client[*corev1.ConfigMap]
@@ -144,7 +144,7 @@ func (c *Client) bind(core, discovery, coordination, ours rest.Interface) {
 		return gentype.NewClient("events", core, codec, namespace,
 			func() *corev1.Event { return &corev1.Event{} }, gentype.PrefersProtobuf[*corev1.Event]())
 	}
-	c.pods = core
+	c.core = core
 	c.Pods = func(namespace string) *gentype.ClientWithList[*corev1.Pod, *corev1.PodList] {
 		return gentype.NewClientWithList("pods", core, codec, namespace,
 			func() *corev1.Pod { return &corev1.Pod{} },

@@ -14,7 +14,7 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/cluster"
 )
 
-// Node is a Node as announcing sees it, with the UID that its Speaker object refers to.
+// Node is a Node as announcing sees it.
 func Node(wire *corev1.Node) cluster.Node {
 	n := cluster.Node{Name: wire.Name, Labels: wire.Labels}
 	for _, a := range wire.Status.Addresses {

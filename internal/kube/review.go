@@ -39,7 +39,7 @@ const (
 
 // NewReviewer prepares a Reviewer; it asks nothing yet.
 func NewReviewer(c *Client) *Reviewer {
-	return &Reviewer{client: c.pods, known: cache.NewLRUExpireCache(remembered), asking: make(chan struct{}, atATime)}
+	return &Reviewer{client: c.core, known: cache.NewLRUExpireCache(remembered), asking: make(chan struct{}, atATime)}
 }
 
 // MayGet says whose a bearer token is, "" for nobody's, and whether that user may get a path.

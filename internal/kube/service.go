@@ -30,7 +30,7 @@ const DefaultLoadBalancerClass = "bellwether.dev/lb"
 // Service is a Service as the controller and the speaker see it.
 type Service struct {
 	cluster.Service
-	// Wanted is true for a `type: LoadBalancer` Service of our class that is not being deleted.
+	// Wanted is true for a `type: LoadBalancer` Service of our class; one that is being deleted is still wanted while it has finalizers.
 	Wanted bool
 	// Marked is true when a controller of ours has written to it.
 	Marked bool

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -21,9 +20,9 @@ import (
 )
 
 // What those are told who are not let in.
-var (
-	errUnknown   = errors.New("who asks is not known: send a bearer token of the cluster")
-	errForbidden = errors.New("who asks may not: bind a ClusterRole with nonResourceURLs and the verb get to them")
+const (
+	unknown   = "who asks is not known: send a bearer token of the cluster"
+	forbidden = "who asks may not: bind a ClusterRole with nonResourceURLs and the verb get to them"
 )
 
 // Secure answers over TLS, for those only whom somebody vouches for.
@@ -55,9 +54,9 @@ func (s *Secure) guard(h http.Handler, log *slog.Logger) http.Handler {
 			http.Error(w, "the API server does not say who may ask", http.StatusServiceUnavailable)
 		case user == "":
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, errUnknown.Error(), http.StatusUnauthorized)
+			http.Error(w, unknown, http.StatusUnauthorized)
 		case !allowed:
-			http.Error(w, errForbidden.Error(), http.StatusForbidden)
+			http.Error(w, forbidden, http.StatusForbidden)
 		default:
 			h.ServeHTTP(w, r)
 		}

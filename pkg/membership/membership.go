@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -416,7 +415,6 @@ func (m *Membership) missing(list *memberlist.Memberlist, peers map[string]netip
 }
 
 func pickSome(from []string, n int) []string {
-	slices.Sort(from)
 	rand.Shuffle(len(from), func(i, j int) { from[i], from[j] = from[j], from[i] })
 	return from[:min(n, len(from))]
 }

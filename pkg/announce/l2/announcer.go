@@ -36,17 +36,17 @@ type Announcer struct {
 	have   atomic.Pointer[Have]
 
 	// What follows is touched by Run's goroutine only.
-	rng     *rand.Rand
-	wanted  map[netip.Addr]announce.L2
-	who     stations
-	again   int              // of the last plan
-	lines   map[string]*line // by link name
-	yields  []deadline       // in order
-	late    int              // addresses overtaken
-	stale   bool             // have, and maybe the owned sets, are not what is true
-	flushed time.Time        // when they last were made so
-	tasks   sync.WaitGroup   // readers, and closing sockets
-	quit    chan struct{}    // closed when readers need not say farewell
+	rng       *rand.Rand
+	wanted    map[netip.Addr]announce.L2
+	who       stations
+	again     int              // of the last plan
+	lines     map[string]*line // by link name
+	yields    []deadline       // in order
+	overtaken int              // addresses overtaken
+	stale     bool             // have, and maybe the owned sets, are not what is true
+	flushed   time.Time        // when they last were made so
+	tasks     sync.WaitGroup   // readers, and closing sockets
+	quit      chan struct{}    // closed when readers need not say farewell
 }
 
 // setting is a plan on its way to Run's goroutine.
@@ -260,6 +260,6 @@ func (a *Announcer) tell() {
 		}
 		addrs[addr] = s
 	}
-	a.have.Store(&Have{Addrs: addrs, Overtaken: a.late})
+	a.have.Store(&Have{Addrs: addrs, Overtaken: a.overtaken})
 	a.changed.Ring()
 }

@@ -28,7 +28,7 @@ func (a *Announcer) giveWay(v *voice, now time.Time) {
 	v.doubted, v.rival = true, cluster.MAC{}
 	a.inquire(v, now)
 	if late {
-		a.late++
+		a.overtaken++
 	}
 	a.stale = true
 }

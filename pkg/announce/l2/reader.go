@@ -123,7 +123,7 @@ func (r *reader) frame(frame []byte) {
 	}
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
-		r.tell(&h, at, own.who.stranger(h.by), age >= late, own.who.peer(h.by) && !h.claims.before(at))
+		r.tell(&h, sighted{at: at, stranger: own.who.stranger(h.by), belated: age >= late, newer: own.who.peer(h.by) && !h.claims.before(at)})
 	}
 }
 
@@ -168,25 +168,32 @@ func justBefore(at time.Time, moment int64) bool {
 	return ahead > 0 && ahead < int64(time.Second)
 }
 
-// tell passes a claim, which came in at some time, on without ever waiting. It is a stranger's, or came in late, or is another speaker's
-// that has announced the address later than this one did.
-func (r *reader) tell(h *heard, at time.Time, stranger, late, newer bool) {
+// sighted is what there is to know of a claim.
+type sighted struct {
+	at       time.Time // it came in
+	stranger bool      // it is no speaker's
+	belated  bool      // it came in late
+	newer    bool      // it is another speaker's that has announced the address later than this one did
+}
+
+// tell passes a claim on without ever waiting.
+func (r *reader) tell(h *heard, s sighted) {
 	now := int64(time.Since(r.born)) + 1 // never zero
 	ended := false
-	if stranger {
+	if s.stranger {
 		h.claims.strange.Store(now)
 	} else {
 		h.claims.claimed.Store(now)
 		mode := h.claims.mode.Load()
-		if late && mode == answering {
+		if s.belated && mode == answering {
 			h.claims.late.Store(true)
 		}
-		if mode == ceding || mode == answering && newer {
-			h.claims.ceased.Store(at.UnixNano())
+		if mode == ceding || mode == answering && s.newer {
+			h.claims.ceased.Store(s.at.UnixNano())
 		}
 		// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new
 		// owner is going to answer it. Of two speakers that have an address, the one that announced it last knows better.
-		ended = h.claims.mode.CompareAndSwap(ceding, mute) || (late || newer) && h.claims.mode.CompareAndSwap(answering, asking)
+		ended = h.claims.mode.CompareAndSwap(ceding, mute) || (s.belated || s.newer) && h.claims.mode.CompareAndSwap(answering, asking)
 	}
 	if told := h.claims.told.Load(); !ended && told != 0 && now-told < int64(tellEvery) {
 		return
