@@ -49,10 +49,7 @@ func (s *syncer) windowOver(v *kube.Service, owned map[netip.Addr]struct{}, now 
 	}
 	var announced, seen [2]bool
 	for i, a := range v.Held {
-		f := 0
-		if cluster.FamilyOf(a) == cluster.IPv6 {
-			f = 1
-		}
+		f := cluster.FamilyOf(a).Index()
 		is := s.announced(v, a, v.HeldFrom[i], owned)
 		if seen[f] && is && !announced[f] {
 			return false

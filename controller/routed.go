@@ -41,10 +41,7 @@ func routed(c config.Config, nodes []*kube.Record[cluster.Node], speakers []*kub
 
 // reaches reports whether an address of a Service is announced to a router by some advertisement.
 func (r routes) reaches(c config.Config, pool config.Pool, serviceLabels map[string]string, a netip.Addr) bool {
-	family := 0
-	if a.Is6() {
-		family = 1
-	}
+	family := cluster.FamilyOf(a).Index()
 	for i, reached := range r {
 		if !reached[family] {
 			continue

@@ -53,7 +53,7 @@ func (b commandBlock) commands() (lines []string) {
 var site = strings.NewReplacer("192.0.2.200-192.0.2.250", "198.18.0.200-198.18.0.250", "192.0.2.200", "198.18.0.200",
 	"--image=nginx", "--image=bellwether-lab/webserver:dev", "--port=80", "--port=80 --target-port=8080")
 
-// TestQuickstart does what docs/quickstart.md says, on a fresh cluster.
+// TestQuickstart does what docs/quickstart.md says, on a fresh cluster, and takes everything away again.
 func TestQuickstart(t *testing.T) {
 	options := lab.Options{Name: "quickstart", Log: os.Stderr}
 	if err := lab.Down(t.Context(), options.Name); err != nil {
@@ -89,6 +89,29 @@ func TestQuickstart(t *testing.T) {
 			case strings.Contains(command, "explain") && !strings.Contains(out, "198.18.0.200"):
 				t.Errorf("%s prints %q", command, out)
 			}
+		}
+	}
+	s.uninstalls()
+}
+
+// uninstalls does what docs/install.md says of that, with kustomize.
+func (s *scene) uninstalls() {
+	s.Helper()
+	s.must("delete", "service", "web")
+	file := filepath.Join(s.Repo, "docs", "install.md")
+	text, err := os.ReadFile(file)
+	s.act(err)
+	_, after, _ := strings.Cut(string(text), "## Uninstalling")
+	first := commandBlock{"console", fenced.FindStringSubmatch(after)[2]}
+	if len(first.commands()) == 0 {
+		s.Fatal(file, "does not say how Bellwether is uninstalled")
+	}
+	for _, command := range first.commands() {
+		s.enter(s.TempDir(), command)
+	}
+	for what, left := range map[string]string{"crds": ".bellwether.dev", "clusterroles": "bellwether", "clusterrolebindings": "bellwether", "namespaces": product.Namespace} {
+		if names := s.must("get", what, "-o", "name"); strings.Contains(names, left) {
+			s.Errorf("these %s are left: %s", what, names)
 		}
 	}
 }

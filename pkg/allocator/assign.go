@@ -104,7 +104,7 @@ func (p *pass) keep(i int) {
 			p.lost[i] = append(p.lost[i], Loss{Addr: a, Other: p.services[other].Key, Attribute: attr})
 			continue
 		}
-		switch first := &p.held[i][familyIndex(f)]; {
+		switch first := &p.held[i][f.Index()]; {
 		case !first.IsValid():
 			*first = a
 		case *first == a:
@@ -136,7 +136,7 @@ func (p *pass) needsOf(i int) needs {
 	}
 	var n needs
 	for _, f := range p.services[i].Families {
-		switch a := p.held[i][familyIndex(f)]; {
+		switch a := p.held[i][f.Index()]; {
 		case !a.IsValid():
 			n |= lacks
 		case !p.satisfied(i, a):
@@ -150,12 +150,12 @@ func (p *pass) needsOf(i int) needs {
 // too, until the caller says that it may go.
 func (p *pass) move(i int) {
 	for _, f := range p.services[i].Families {
-		old := p.held[i][familyIndex(f)]
+		old := p.held[i][f.Index()]
 		if !old.IsValid() || p.satisfied(i, old) {
 			continue
 		}
 		a, why := p.find(i, f, p.otherHeld(i, f))
-		p.why[i][familyIndex(f)] = why
+		p.why[i][f.Index()] = why
 		if why == nil {
 			p.award(i, a)
 			p.old[i] = slices.Insert(p.old[i], 0, old)
@@ -165,7 +165,7 @@ func (p *pass) move(i int) {
 
 // award records that a Service gets an address.
 func (p *pass) award(i int, a netip.Addr) {
-	f := familyIndex(cluster.FamilyOf(a))
+	f := cluster.FamilyOf(a).Index()
 	p.take(i, a)
 	p.held[i][f] = a
 	p.why[i][f] = nil
@@ -238,7 +238,7 @@ func (p *pass) give(i int) {
 	}
 	var missing []cluster.Family
 	for _, f := range s.Families {
-		if !p.held[i][familyIndex(f)].IsValid() {
+		if !p.held[i][f.Index()].IsValid() {
 			missing = append(missing, f)
 		}
 	}
@@ -256,7 +256,7 @@ func (p *pass) give(i int) {
 			other = found[0]
 		}
 		a, why := p.find(i, f, other)
-		p.why[i][familyIndex(f)] = why
+		p.why[i][f.Index()] = why
 		switch {
 		case why == nil:
 			found = append(found, a)
@@ -277,7 +277,7 @@ func (p *pass) named(i int, f cluster.Family) bool {
 }
 
 // otherHeld returns what a Service holds in the family that is not f.
-func (p *pass) otherHeld(i int, f cluster.Family) netip.Addr { return p.held[i][1-familyIndex(f)] }
+func (p *pass) otherHeld(i int, f cluster.Family) netip.Addr { return p.held[i][1-f.Index()] }
 
 // explain says why a Service lacks what it lacks as things stand at the end of the pass, so that the next pass, which starts
 // from there, says the same.
@@ -286,8 +286,8 @@ func (p *pass) explain(i int) {
 		return
 	}
 	for _, f := range p.services[i].Families {
-		if a := p.held[i][familyIndex(f)]; !a.IsValid() || !p.satisfied(i, a) {
-			_, p.why[i][familyIndex(f)] = p.find(i, f, p.otherHeld(i, f))
+		if a := p.held[i][f.Index()]; !a.IsValid() || !p.satisfied(i, a) {
+			_, p.why[i][f.Index()] = p.find(i, f, p.otherHeld(i, f))
 		}
 	}
 }

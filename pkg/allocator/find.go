@@ -33,7 +33,7 @@ func (p *pass) find(i int, f cluster.Family, other netip.Addr) (netip.Addr, *ref
 	var full, over []string
 	for _, pool := range pools {
 		switch {
-		case len(p.cursors[pool][familyIndex(f)].spans) == 0:
+		case len(p.cursors[pool][f.Index()].spans) == 0:
 			continue
 		case p.overQuota(i, pool, f):
 			over = append(over, p.config.Pools[pool].Name)

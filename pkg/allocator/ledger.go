@@ -51,7 +51,7 @@ func newLedger(c config.Config, services []cluster.Service, retained []Retention
 	}
 	for i, span := range c.Spans() {
 		l.spans[i] = newSlots(span)
-		cur := &l.cursors[span.Pool][familyIndex(cluster.FamilyOf(span.From))]
+		cur := &l.cursors[span.Pool][cluster.FamilyOf(span.From).Index()]
 		cur.spans = append(cur.spans, i)
 	}
 	for at, pool := range c.Pools {
@@ -93,13 +93,6 @@ func (l *ledger) keepFor(service cluster.Key, a keptAddr) {
 	l.kept[service] = append(l.kept[service], a)
 	l.owners[a.addr] = append(l.owners[a.addr], service)
 	l.slot(a.addr).put(a.addr, keptBack)
-}
-
-func familyIndex(f cluster.Family) int {
-	if f == cluster.IPv4 {
-		return 0
-	}
-	return 1
 }
 
 // slot returns where it stands who holds an address.
@@ -151,7 +144,7 @@ func (l *ledger) take(service int, a netip.Addr) {
 	}
 	slot := l.slot(a)
 	if slot.pool >= 0 && l.config.Pools[slot.pool].MaxPerNamespace > 0 && !l.inNamespace(service, a) {
-		l.quota[quotaKey{slot.pool, familyIndex(cluster.FamilyOf(a)), l.services[service].Key.Namespace}]++
+		l.quota[quotaKey{slot.pool, cluster.FamilyOf(a).Index(), l.services[service].Key.Namespace}]++
 	}
 	if slot.get(a) > 0 {
 		l.more[a] = append(l.more[a], service)
@@ -172,7 +165,7 @@ func (l *ledger) inNamespace(service int, a netip.Addr) (found bool) {
 // firstFree returns the lowest address of a pool that nobody holds, and that is not kept for anybody.
 func (l *ledger) firstFree(pool int, f cluster.Family) (netip.Addr, bool) {
 	avoid := l.config.Pools[pool].AvoidBuggyIPs && f == cluster.IPv4
-	return l.cursors[pool][familyIndex(f)].next(l.spans, avoid)
+	return l.cursors[pool][f.Index()].next(l.spans, avoid)
 }
 
 // firstShared returns the lowest address of a pool that others hold with the Service's key, and that it may share.
@@ -242,7 +235,7 @@ func (p *pass) overQuota(service, pool int, f cluster.Family) bool {
 	if limit == 0 {
 		return false
 	}
-	fi := familyIndex(f)
+	fi := f.Index()
 	used := p.quota[quotaKey{pool, fi, p.services[service].Key.Namespace}]
 	if own := p.held[service][fi]; own.IsValid() && p.config.PoolIndex(own) == pool && !p.sharedInNamespace(service, own) {
 		used--

@@ -60,7 +60,7 @@ func (p *pass) outcome(i int, out *Outcome, room *carver) {
 			room.addrs = append(room.addrs, a)
 		}
 		for _, old := range p.old[i] {
-			if familyIndex(cluster.FamilyOf(old)) == f {
+			if cluster.FamilyOf(old).Index() == f {
 				room.addrs = append(room.addrs, old)
 			}
 		}
@@ -117,7 +117,7 @@ type count struct{ held, keptBack int64 }
 func (p *pass) counts() [][2]count {
 	counts := make([][2]count, len(p.config.Pools))
 	for at, span := range p.config.Spans() {
-		c := &counts[span.Pool][familyIndex(cluster.FamilyOf(span.From))]
+		c := &counts[span.Pool][cluster.FamilyOf(span.From).Index()]
 		for _, who := range p.spans[at].dense {
 			c.add(who)
 		}

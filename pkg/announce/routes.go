@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/bellwether-lb/bellwether/pkg/cluster"
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
@@ -175,10 +176,7 @@ func (f *field) route(group []use) *Routed {
 
 // reach returns where a class's addresses of the same family as one of them are announced to.
 func (f *field) reach(c *routeClass, advs []int, addr netip.Addr) *reach {
-	family := 0
-	if addr.Is6() {
-		family = 1
-	}
+	family := cluster.FamilyOf(addr).Index()
 	if c.reach[family] != nil {
 		return c.reach[family]
 	}

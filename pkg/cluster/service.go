@@ -51,6 +51,14 @@ func FamilyOf(a netip.Addr) Family {
 	return IPv6
 }
 
+// Index is 0 for IPv4 and 1 for IPv6, for arrays of the two.
+func (f Family) Index() int {
+	if f == IPv4 {
+		return 0
+	}
+	return 1
+}
+
 // String returns "IPv4" or "IPv6", the names that the Kubernetes API uses.
 func (f Family) String() string {
 	if f == IPv4 {

@@ -102,7 +102,9 @@ func TestTheElderOfTwoPeersOfOneRouterIsKept(t *testing.T) {
 }
 
 func TestARouterIsKnownHoweverItsAddressIsWritten(t *testing.T) {
-	at := func(text string) func(*v1beta1.BGPPeerSpec) { return func(p *v1beta1.BGPPeerSpec) { p.PeerAddress = text } }
+	at := func(text string) func(*v1beta1.BGPPeerSpec) {
+		return func(p *v1beta1.BGPPeerSpec) { p.PeerAddress = text }
+	}
 	config, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{bgpPeer("elder", 1, at("2001:db8::1")), bgpPeer("younger", 2, at("2001:DB8:0:0::1"))}})
 	if len(config.Peers) != 1 || len(problems) != 1 || problems[0].Reason != ReasonDuplicate {
 		t.Errorf("there are %+v, and %v", config.Peers, problems)

@@ -58,14 +58,7 @@ func (l *line) same(link cluster.Link) bool {
 	return link.Up && l.link.Index == link.Index && l.link.MAC == link.MAC
 }
 
-func (l *line) slot(f cluster.Family) *slot { return &l.slots[slotOf(f)] }
-
-func slotOf(f cluster.Family) int {
-	if f == cluster.IPv4 {
-		return 0
-	}
-	return 1
-}
+func (l *line) slot(f cluster.Family) *slot { return &l.slots[f.Index()] }
 
 // families are the two, in the order of slots. An array, so that nobody can change it.
 func families() [2]cluster.Family { return [2]cluster.Family{cluster.IPv4, cluster.IPv6} }
@@ -97,7 +90,7 @@ func (l *line) publish(who stations) {
 func (l *line) narrow(exactly bool) (failed [2]error) {
 	var addrs [2][]netip.Addr
 	for a := range l.voices {
-		i := slotOf(cluster.FamilyOf(a))
+		i := cluster.FamilyOf(a).Index()
 		addrs[i] = append(addrs[i], a)
 	}
 	for i := range l.slots {
