@@ -29,9 +29,7 @@ demo: deps ## bring a real Kubernetes up here and watch Bellwether work
 demo-down: ## take the demo down
 	@go run -C e2e ./cmd/demo -down
 
-test: deps ## everything that must pass
-	@$(MAKE) --no-print-directory -j2 check unit
-	@$(MAKE) --no-print-directory e2e
+test: deps check unit e2e ## everything that must pass
 
 deps: ## install the Debian packages that tests and the lab need
 	@$(LAB) deps

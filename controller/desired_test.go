@@ -277,6 +277,22 @@ func TestAMoveFromARoutedAddressWaitsForTheNewOne(t *testing.T) {
 	}
 }
 
+// TestAddressesWithoutARecordOfTheirPoolsMayMove: somebody took the annotation away, or a write that takes addresses is under way.
+func TestAddressesWithoutARecordOfTheirPoolsMayMove(t *testing.T) {
+	for _, record := range [][]string{nil, {"p"}, {""}} {
+		d := newDesk(holds("p", "192.0.2.5", "192.0.2.1"))
+		d.record.Value.HeldFrom = record
+		d.owned[ips("192.0.2.1")[0]] = struct{}{}
+		if d.windowOver(&d.record.Value, d.owned, d.now) {
+			t.Errorf("recorded are %q: the old address may go, and nobody announces the new one", record)
+		}
+		d.owned[ips("192.0.2.5")[0]] = struct{}{}
+		if !d.windowOver(&d.record.Value, d.owned, d.now) {
+			t.Errorf("recorded are %q: the old address may not go", record)
+		}
+	}
+}
+
 func TestAnotherMoveBeginsAnotherWindow(t *testing.T) {
 	d := newDesk(holds("p", "192.0.2.1"), func(v *kube.Service) { v.WantAddrs = ips("192.0.2.5") })
 	first, _, _ := d.ask()

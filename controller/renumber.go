@@ -41,16 +41,34 @@ func (s *syncer) windowLeft(conditions []metav1.Condition, now time.Time) time.D
 	return 0
 }
 
+// poolOf names the pool of an address that a Service holds: the one that gave it, where that is on record, or else the one that has it.
+func (s *syncer) poolOf(v *kube.Service, i int) string {
+	if i < len(v.HeldFrom) && v.HeldFrom[i] != "" {
+		return v.HeldFrom[i]
+	}
+	if at := s.config.PoolIndex(v.Held[i]); at >= 0 {
+		return s.config.Pools[at].Name
+	}
+	return ""
+}
+
 // windowOver reports whether the old addresses of a Service may go: the window is over, and of no family is only an old one
 // announced. Of the addresses of a family the first is the new one.
 func (s *syncer) windowOver(v *kube.Service, owned map[netip.Addr]struct{}, now time.Time) bool {
 	if s.windowLeft(v.Conditions, now) > 0 {
 		return false
 	}
+	var held [2]int
+	for _, a := range v.Held {
+		held[cluster.FamilyOf(a).Index()]++
+	}
+	if max(held[0], held[1]) < 2 { // it holds no old one
+		return true
+	}
 	var announced, seen [2]bool
 	for i, a := range v.Held {
 		f := cluster.FamilyOf(a).Index()
-		is := s.announced(v, a, v.HeldFrom[i], owned)
+		is := s.announced(v, a, s.poolOf(v, i), owned)
 		if seen[f] && is && !announced[f] {
 			return false
 		}

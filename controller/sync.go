@@ -143,8 +143,10 @@ func (s *syncer) pass(ctx context.Context, _ time.Time) (time.Duration, error) {
 		return time.Second, nil
 	}
 	if now := time.Now(); now.Sub(s.secretAt) >= secretEvery {
-		if err := s.client.EnsureGossipSecret(ctx, s.namespace); err != nil {
+		if err := s.client.EnsureGossipSecret(ctx, s.namespace); err != nil && !s.leading {
 			return 0, err
+		} else if err != nil {
+			s.log.Warn("the Secret of gossip may be missing, and speakers that start wait for it", "error", err)
 		}
 		s.secretAt = now
 	}

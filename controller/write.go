@@ -118,11 +118,11 @@ func (w *writer) findOut(ctx context.Context, j job, failed error) (*corev1.Serv
 		}
 		service, err := w.client.Services(r.Namespace).Get(ctx, r.Name, metav1.GetOptions{})
 		switch {
-		case err == nil && service.UID == r.UID && shows(service, j.want.Addrs):
+		case err == nil && service.UID == r.UID && service.ResourceVersion != r.ResourceVersion && shows(service, j.want.Addrs):
 			return service, nil
 		case err == nil:
 			return nil, failed
-		case kube.Refused(err):
+		case apierrors.IsNotFound(err):
 			return nil, err
 		}
 	}

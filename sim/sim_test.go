@@ -22,7 +22,7 @@ func sizes(t *testing.T) (nodes []int, services int) {
 		}
 		return n
 	}
-	nodes, services = []int{5, 30}, 1000
+	nodes, services = []int{5, 20}, 1000
 	if text := os.Getenv("SIM_NODES"); text != "" {
 		nodes = nil
 		for part := range strings.SplitSeq(text, ",") {
@@ -133,9 +133,11 @@ func (s *speakers) losses(times int, lossy bool) {
 		slices.Sort(dead)
 		took = append(took, s.until("the dead are missed, and nobody else", func(_ int, n *node) bool { return slices.Equal(n.finds.silent, dead) }))
 		s.mu.Lock()
-		for a, owner := range s.ownersFor(finds{silent: dead}) {
-			if before[a] != int16(victim) && owner != before[a] {
-				moved++
+		for _, found := range []finds{{silent: dead}, {silent: dead, absent: dead}} {
+			for a, owner := range s.ownersFor(found) {
+				if before[a] != int16(victim) && owner != before[a] {
+					moved++
+				}
 			}
 		}
 		s.mu.Unlock()

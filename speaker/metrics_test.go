@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -51,7 +52,10 @@ func TestChangesOfOwnersAreCountedByCause(t *testing.T) {
 		{"", "other", ""}, {"me", "me", ""}, {"other", "other", ""},
 	} {
 		m := &metrics{changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "changes"}, []string{"change", "cause"})}
-		m.verdict(ours(c.was), ours(c.is), alive)
+		s := &speaker{log: slog.New(slog.DiscardHandler), metrics: m}
+		why := func(v announce.Verdict) announce.Plan { return announce.Plan{Why: map[cluster.Key][]announce.Verdict{{}: {v}}} }
+		old := why(ours(c.was))
+		s.explain(announce.View{Alive: cluster.Members{Alive: alive}}, &old, why(ours(c.is)))
 		if got := strings.Join(samples(t, m.changes), ", "); got != c.want {
 			t.Errorf("from %q to %q: %q, want %q", c.was, c.is, got, c.want)
 		}

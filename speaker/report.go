@@ -22,9 +22,8 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/heartbeat"
 )
 
-// explain logs what a pass changed: who owns what, and why this node does not.
-func (s *speaker) explain(view announce.View, plan announce.Plan) {
-	old := s.planned.Load()
+// explain logs and counts what a pass changed: who owns what, and why this node does not.
+func (s *speaker) explain(view announce.View, old *announce.Plan, plan announce.Plan) {
 	if old == nil {
 		old = &announce.Plan{}
 	}
@@ -153,7 +152,7 @@ func (s *speaker) tell(before, now map[netip.Addr]l2.State) {
 	if len(gained) == 0 {
 		return
 	}
-	s.log.Info("announcing", "gained", len(gained), "total", len(now))
+	s.log.Info("announcing", "gained", len(gained), "total", answered(s.l2.Have()))
 	told := 0
 	for _, service := range view.Services {
 		for _, a := range service.Held {

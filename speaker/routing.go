@@ -38,14 +38,19 @@ func (s *speaker) password(secret string) (string, error) {
 	if !s.passwords.Synced() {
 		return "", fmt.Errorf("the Secret %s has not been read yet", secret)
 	}
-	password, known := "", false
+	password, known, where := "", false, "Bellwether's namespace"
 	for _, r := range s.passwords.Records() {
 		if r.Name == secret {
 			password, known = r.Value, true
 		}
 	}
-	if theirs := s.objects.MetalLB; theirs != nil && !known {
-		password, known = theirs.Password(secret)
+	if theirs := s.objects.MetalLB; theirs != nil && password == "" {
+		where += " or MetalLB's"
+		if other, has := theirs.Password(secret); has {
+			password, known = other, true
+		} else if !theirs.PasswordsSynced() {
+			return "", fmt.Errorf("the Secret %s has not been read yet", secret)
+		}
 	}
 	if n := len(password); known && (n == 0 || n > longestPassword) {
 		return "", fmt.Errorf("the password in the Secret %s has %d bytes: give it 1 to %d", secret, n, longestPassword)
@@ -53,7 +58,7 @@ func (s *speaker) password(secret string) (string, error) {
 	if known {
 		return password, nil
 	}
-	return "", fmt.Errorf("there is no Secret %s of type kubernetes.io/basic-auth in Bellwether's namespace: create it, or correct passwordSecret", secret)
+	return "", fmt.Errorf("there is no Secret %s of type kubernetes.io/basic-auth in %s: create it, or correct passwordSecret", secret, where)
 }
 
 // longestPassword is what TCP_MD5SIG takes, tcp(7).

@@ -126,7 +126,7 @@ func (s *speaker) pass(_ context.Context, asked time.Time) (time.Duration, error
 	if waiting && s.planned.Load() == nil {
 		return 20 * time.Millisecond, nil
 	}
-	stops := s.leaving.Load()
+	leaving := s.leaving.Load() // before the stance is taken, which then says so too
 	again := s.takeStance()
 	if waiting {
 		again = reconcile.Sooner(again, 50*time.Millisecond)
@@ -141,7 +141,6 @@ func (s *speaker) pass(_ context.Context, asked time.Time) (time.Duration, error
 	plan.L2.Again = s.seizure.returned(view)
 	s.metrics.pass.Observe(time.Since(started).Seconds())
 	old := s.planned.Load()
-	leaving := stops && s.stance.own.Leaving
 	s.seen.Store(&view)
 	s.planned.Store(&plan) // before it is carried out: who waits for that asks whether this is
 	if old == nil || leaving || !old.L2.Equal(plan.L2) || s.setError.Load() != nil {
@@ -151,7 +150,7 @@ func (s *speaker) pass(_ context.Context, asked time.Time) (time.Duration, error
 		s.bgp.Set(plan.BGP)
 	}
 	s.metrics.tookOver(took)
-	s.explain(view, plan)
+	s.explain(view, old, plan)
 	s.changed.Ring()
 	return again, nil
 }

@@ -102,10 +102,11 @@ func (s *scene) uninstalls() {
 	text, err := os.ReadFile(file)
 	s.act(err)
 	_, after, _ := strings.Cut(string(text), "## Uninstalling")
-	first := commandBlock{"console", fenced.FindStringSubmatch(after)[2]}
-	if len(first.commands()) == 0 {
+	block := fenced.FindStringSubmatch(after)
+	if block == nil {
 		s.Fatal(file, "does not say how Bellwether is uninstalled")
 	}
+	first := commandBlock{"console", block[2]}
 	for _, command := range first.commands() {
 		s.enter(s.TempDir(), command)
 	}

@@ -112,12 +112,13 @@ func TestPrometheusReadsWhatTheDashboardShows(t *testing.T) {
 		t.Errorf("the dashboard asks %d queries", asked)
 	}
 	for expr, want := range map[string]string{
-		"sum(bellwether_speaker_announced_addresses)":           "1",
-		`bellwether_bgp_announced_prefixes{node="node-1"}`:      "1",
-		"sum(bellwether_controller_leading)":                    "1",
-		"max(bellwether_allocator_addresses_in_use_total)":      "1",
-		`min(bellwether_speaker_members)`:                       fmt.Sprint(len(s.Lab.Nodes())),
-		`bellwether_allocator_addresses_total{family="ipv4"}>0`: "21",
+		"sum(bellwether_speaker_announced_addresses)":                                "1",
+		`bellwether_bgp_announced_prefixes{node="node-1"}`:                           "1",
+		"sum(bellwether_controller_leading)":                                         "1",
+		`clamp_max(sum(bellwether_speaker_owner_changes_total{change="gained"}), 1)`: "1",
+		"max(bellwether_allocator_addresses_in_use_total)":                           "1",
+		`min(bellwether_speaker_members)`:                                            fmt.Sprint(len(s.Lab.Nodes())),
+		`bellwether_allocator_addresses_total{family="ipv4"}>0`:                      "21",
 	} {
 		s.eventually(patience, expr+" is "+want, func() bool {
 			var v vector

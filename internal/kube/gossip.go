@@ -67,7 +67,7 @@ func (c *Client) gossipSecret(ctx context.Context, namespace, name string) ([]by
 		return nil, err
 	}
 	if len(secret.Data[GossipKey]) < 16 {
-		return nil, errors.New("its key " + GossipKey + " is missing or shorter than 16 bytes: delete the Secret, and the controller makes a new one within five minutes")
+		return nil, errors.New("its key " + GossipKey + " is missing or shorter than 16 bytes: delete the Secret, and the controller makes a new one within six minutes; then restart all speakers")
 	}
 	return secret.Data[GossipKey], nil
 }

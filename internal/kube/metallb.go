@@ -82,6 +82,9 @@ func (s *MetalLBSource) Run(ctx context.Context) error {
 // RunPasswords follows the Secrets until ctx ends. Only speakers need them.
 func (s *MetalLBSource) RunPasswords(ctx context.Context) error { return s.passwords.Run(ctx) }
 
+// PasswordsSynced reports whether the first list of the Secrets is complete.
+func (s *MetalLBSource) PasswordsSynced() bool { return s.passwords.Synced() }
+
 // discover finds out which of MetalLB's kinds the API server has, and asks again until it has one, or ctx ends.
 func (s *MetalLBSource) discover(ctx context.Context) []schema.GroupVersionResource {
 	for said := false; ; {

@@ -5,7 +5,7 @@ import "runtime/debug"
 // stamped is the version of a release.
 //
 //stamp:ldflags of e2e/images
-var stamped string
+var stamped string //nolint:gochecknoglobals // what the linker can set is a variable
 
 // Version names the build: the version that a release was stamped with, or the module version or revision that it was built from, as the Go
 // toolchain recorded it.

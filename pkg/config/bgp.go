@@ -85,9 +85,9 @@ func (s BGPSession) StandsWith(other BGPSession) bool {
 
 // Instead returns the elder BGPPeer, by its position, that has the session which a node would have with the router of another; -1 where none
 // has.
-func (c Config) Instead(peer int, labels map[string]string) int {
+func (c Config) Instead(peer int, nodeLabels map[string]string) int {
 	return slices.IndexFunc(c.Peers[:peer], func(elder BGPPeer) bool {
-		return elder.Session.SameRouter(c.Peers[peer].Session) && elder.SelectsNode(labels)
+		return elder.Session.SameRouter(c.Peers[peer].Session) && elder.SelectsNode(nodeLabels)
 	})
 }
 

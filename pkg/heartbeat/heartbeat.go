@@ -199,7 +199,9 @@ func (s *station) run(ctx context.Context) {
 		if err == nil {
 			err = s.speak(ctx, port)
 			err = errors.Join(err, port.Close())
-			spoke = time.Now()
+			if now := time.Now(); now.Sub(began) > retryMax {
+				spoke = now
+			}
 		}
 		if ctx.Err() != nil {
 			return

@@ -1,6 +1,9 @@
 package membership
 
 import (
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/memberlist"
@@ -18,6 +21,33 @@ type delegate struct {
 	poke   reconcile.Poke
 	own    atomic.Pointer[[]byte] // the encoded state of this node
 	size   atomic.Int64           // members, for the queue's retransmissions
+
+	mu    sync.Mutex
+	nodes map[string]*memberlist.Node // the members; memberlist goes on writing to those that it hands out, so these are copies
+}
+
+// members returns who is a member, this node included. Nobody writes to what it returns.
+func (d *delegate) members() []*memberlist.Node {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.nodes))
+}
+
+func (d *delegate) keep(n *memberlist.Node) {
+	own := *n
+	own.Addr, own.Meta = slices.Clone(n.Addr), slices.Clone(n.Meta)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.nodes == nil {
+		d.nodes = map[string]*memberlist.Node{}
+	}
+	d.nodes[n.Name] = &own
+}
+
+func (d *delegate) drop(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.nodes, name)
 }
 
 // memberlist.Delegate
@@ -54,12 +84,14 @@ func (d *delegate) receive(msg []byte) {
 
 // memberlist.EventDelegate
 
-func (d *delegate) NotifyJoin(*memberlist.Node) {
+func (d *delegate) NotifyJoin(n *memberlist.Node) {
+	d.keep(n)
 	d.size.Add(1)
 	d.poke.Ring()
 }
 
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	d.drop(n.Name)
 	d.size.Add(-1)
 	select {
 	case d.gone <- n.Name:
@@ -68,7 +100,10 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	d.poke.Ring()
 }
 
-func (d *delegate) NotifyUpdate(*memberlist.Node) { d.poke.Ring() }
+func (d *delegate) NotifyUpdate(n *memberlist.Node) {
+	d.keep(n)
+	d.poke.Ring()
+}
 
 // broadcast is one state on its way out; a newer one of the same node replaces it.
 type broadcast []byte

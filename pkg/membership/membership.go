@@ -188,7 +188,7 @@ func (m *Membership) Run(ctx context.Context) error {
 		case <-tick.C:
 			m.health.Store(int64(list.GetHealthScore()))
 		}
-		if wait := known.publish(list, m.cfg.Publish); wait > 0 {
+		if wait := known.publish(m.delegate.members(), m.cfg.Publish); wait > 0 {
 			again.Reset(wait)
 		}
 	}
@@ -219,13 +219,13 @@ func (b *book) learn(s state) bool {
 }
 
 // publish publishes the members if they have changed, or returns after what time it is to be asked again.
-func (b *book) publish(list *memberlist.Memberlist, to func(cluster.Members)) time.Duration {
+func (b *book) publish(nodes []*memberlist.Node, to func(cluster.Members)) time.Duration {
 	now := time.Now()
 	if wait := b.looked.Add(calm).Sub(now); wait > 0 {
 		return wait
 	}
 	b.looked = now
-	if all := members(list.Members(), b.view, b.heard); b.published == nil || !reflect.DeepEqual(*b.published, all) {
+	if all := members(nodes, b.view, b.heard); b.published == nil || !reflect.DeepEqual(*b.published, all) {
 		b.published = &all
 		to(all)
 	}
@@ -238,7 +238,9 @@ func members(nodes []*memberlist.Node, view map[origin]state, heard []state) clu
 	out := cluster.Members{Known: true, Alive: make(map[string]cluster.Member, len(nodes))}
 	of := make(map[origin]state, len(heard))
 	for _, s := range heard {
-		of[origin{s.Node, s.Epoch}] = s
+		if at := (origin{s.Node, s.Epoch}); s.Seq >= of[at].Seq {
+			of[at] = s
+		}
 	}
 	for _, n := range nodes {
 		epoch, _ := epochOf(n.Meta)
@@ -296,7 +298,7 @@ func (m *Membership) sendAll(list *memberlist.Memberlist) {
 	if own == nil {
 		return
 	}
-	for _, n := range list.Members() {
+	for _, n := range m.delegate.members() {
 		if n.Name == m.cfg.Node {
 			continue
 		}
@@ -352,7 +354,7 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 		if len(missing) == 0 {
 			tick.Reset(joinedPause)
 		}
-		met := len(list.Members()) > 1
+		met := len(m.delegate.members()) > 1
 		for _, addr := range pickSome(missing, 3) {
 			if _, err := list.Join([]string{addr}); err != nil {
 				m.cfg.Log.Debug("peer not met", "address", addr, "error", err)
@@ -402,7 +404,7 @@ func (m *Membership) settle(list *memberlist.Memberlist, how string) {
 
 func (m *Membership) missing(list *memberlist.Memberlist, peers map[string]netip.Addr) []string {
 	alive := map[string]struct{}{m.cfg.Node: {}}
-	for _, n := range list.Members() {
+	for _, n := range m.delegate.members() {
 		alive[n.Name] = struct{}{}
 	}
 	var addrs []string

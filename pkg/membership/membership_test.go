@@ -198,7 +198,7 @@ func TestWhoIsHeardOnASegmentIsAlive(t *testing.T) {
 // TestWhoComesBackToGossipIsWhatWasHeard: between being known to gossip again and having told its state by it, a member is what it says on
 // the segment; another run of it is not.
 func TestWhoComesBackToGossipIsWhatWasHeard(t *testing.T) {
-	heard := []state{{Node: "a", Epoch: 7, Seq: 3, Member: cluster.Member{Ready: true}}}
+	heard := []state{{Node: "a", Epoch: 7, Seq: 3, Member: cluster.Member{Ready: true}}, {Node: "a", Epoch: 7, Seq: 2, Member: cluster.Member{Leaving: true}}}
 	for epoch, want := range map[uint64]cluster.Member{7: {Ready: true}, 8: {}} {
 		is := members([]*memberlist.Node{{Name: "a", Meta: epochMeta(epoch)}}, map[origin]state{}, heard).Alive["a"]
 		if diff := cmp.Diff(want, is); diff != "" {

@@ -224,6 +224,7 @@ func (e *Engine) turn(now time.Time) {
 func (e *Engine) open(h *held, now time.Time) {
 	key := h.peer.ear()
 	if h.mouth != nil && e.ears[key] != nil {
+		h.problem = ""
 		return
 	}
 	problem := func(err error) {

@@ -158,7 +158,8 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		again = min(again, max(left, retry))
 	}
 	password, err := s.password()
-	stands := err != nil && s.state == Established && s.added != nil && s.added.Conf.NeighborAddress == s.want.Session.Address.String()
+	stands := err != nil && s.state == Established && s.added != nil &&
+		proto.Equal(withoutTimers(s.added), withoutTimers(neighbor(s.want, s.added.Conf.AuthPassword)))
 	if err == nil {
 		err = s.open(password)
 	}

@@ -16,7 +16,7 @@ import (
 type line struct {
 	link   cluster.Link
 	owned  atomic.Pointer[owned]
-	slots  [2]slot // by slotOf
+	slots  [2]slot // by Family.Index
 	voices map[netip.Addr]*voice
 	wants  []netip.Addr // to be answered here, sorted; addresses to yield are not in it
 

@@ -123,7 +123,7 @@ func (r *reader) frame(frame []byte) {
 	}
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
-		r.tell(&h, sighted{at: at, stranger: own.who.stranger(h.by), belated: age >= late, newer: own.who.peer(h.by) && !h.claims.before(at)})
+		r.tell(&h, sighted{at: at, stranger: own.who.stranger(h.by), late: age >= late, newer: own.who.peer(h.by) && !h.claims.before(at)})
 	}
 }
 
@@ -172,7 +172,7 @@ func justBefore(at time.Time, moment int64) bool {
 type sighted struct {
 	at       time.Time // it came in
 	stranger bool      // it is no speaker's
-	belated  bool      // it came in late
+	late     bool      // it came in late
 	newer    bool      // it is another speaker's that has announced the address later than this one did
 }
 
@@ -185,7 +185,7 @@ func (r *reader) tell(h *heard, s sighted) {
 	} else {
 		h.claims.claimed.Store(now)
 		mode := h.claims.mode.Load()
-		if s.belated && mode == answering {
+		if s.late && mode == answering {
 			h.claims.late.Store(true)
 		}
 		if mode == ceding || mode == answering && s.newer {
@@ -193,7 +193,7 @@ func (r *reader) tell(h *heard, s sighted) {
 		}
 		// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new
 		// owner is going to answer it. Of two speakers that have an address, the one that announced it last knows better.
-		ended = h.claims.mode.CompareAndSwap(ceding, mute) || (s.belated || s.newer) && h.claims.mode.CompareAndSwap(answering, asking)
+		ended = h.claims.mode.CompareAndSwap(ceding, mute) || (s.late || s.newer) && h.claims.mode.CompareAndSwap(answering, asking)
 	}
 	if told := h.claims.told.Load(); !ended && told != 0 && now-told < int64(tellEvery) {
 		return
