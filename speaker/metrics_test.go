@@ -53,7 +53,9 @@ func TestChangesOfOwnersAreCountedByCause(t *testing.T) {
 	} {
 		m := &metrics{changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "changes"}, []string{"change", "cause"})}
 		s := &speaker{log: slog.New(slog.DiscardHandler), metrics: m}
-		why := func(v announce.Verdict) announce.Plan { return announce.Plan{Why: map[cluster.Key][]announce.Verdict{{}: {v}}} }
+		why := func(v announce.Verdict) announce.Plan {
+			return announce.Plan{Why: map[cluster.Key][]announce.Verdict{{}: {v}}}
+		}
 		old := why(ours(c.was))
 		s.explain(announce.View{Alive: cluster.Members{Alive: alive}}, &old, why(ours(c.is)))
 		if got := strings.Join(samples(t, m.changes), ", "); got != c.want {

@@ -350,7 +350,7 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 		if peers == nil {
 			continue
 		}
-		missing := m.missing(list, peers)
+		missing := m.missing(peers)
 		if len(missing) == 0 {
 			tick.Reset(joinedPause)
 		}
@@ -402,7 +402,7 @@ func (m *Membership) settle(list *memberlist.Memberlist, how string) {
 	}
 }
 
-func (m *Membership) missing(list *memberlist.Memberlist, peers map[string]netip.Addr) []string {
+func (m *Membership) missing(peers map[string]netip.Addr) []string {
 	alive := map[string]struct{}{m.cfg.Node: {}}
 	for _, n := range m.delegate.members() {
 		alive[n.Name] = struct{}{}
