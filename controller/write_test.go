@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 
 	"github.com/bellwether-lb/bellwether/api/v1beta1"
 	"github.com/bellwether-lb/bellwether/internal/kube"
@@ -105,6 +109,52 @@ func TestAWriteIsFoundByWhatItWrote(t *testing.T) {
 	service := &corev1.Service{Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {IP: "2001:db8::1"}}}}}
 	if !shows(service, ips("192.0.2.1", "2001:db8::1")) || shows(service, ips("192.0.2.1")) || shows(service, ips("2001:db8::1", "192.0.2.1")) {
 		t.Error("it is not by its addresses that a write is known")
+	}
+}
+
+// TestWhatBecameOfAWrite: the API server does not say at first whether it was carried out.
+func TestWhatBecameOfAWrite(t *testing.T) {
+	gone := `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`
+	service := func(uid, version, ip string) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"ns","name":"web","uid":%q,"resourceVersion":%q},"status":{"loadBalancer":{"ingress":[{"ip":%q}]}}}`, uid, version, ip)
+	}
+	for _, c := range []struct {
+		says    string
+		code    int
+		answer  string
+		written bool
+	}{
+		{"it was written", 200, service("u1", "11", "192.0.2.1"), true},
+		{"nothing was written", 200, service("u1", "10", "192.0.2.9"), false},
+		{"what is wanted was there already, and nothing was written", 200, service("u1", "10", "192.0.2.1"), false},
+		{"another wrote something else", 200, service("u1", "11", "192.0.2.9"), false},
+		{"it is another Service", 200, service("u2", "11", "192.0.2.1"), false},
+		{"it is gone", 404, gone, false},
+	} {
+		t.Run(c.says, func(t *testing.T) {
+			asked := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				if asked++; asked < 3 { // it may not say yet, nor who asks be let in
+					w.WriteHeader([]int{http.StatusGatewayTimeout, http.StatusForbidden}[asked-1])
+					return
+				}
+				w.WriteHeader(c.code)
+				_, _ = w.Write([]byte(c.answer))
+			}))
+			defer server.Close()
+			client, err := kube.NewClient(&rest.Config{Host: server.URL, QPS: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			j := job{before: newDesk().record, want: kube.ServiceStatus{Addrs: ips("192.0.2.1")}}
+			j.before.Namespace, j.before.Name = "ns", "web"
+			failed := errors.New("no answer")
+			found, err := newWriter(client, reconcile.NewPoke()).findOut(t.Context(), j, failed)
+			if asked != 3 || (err == nil) != c.written || (found != nil) != c.written || c.code == 200 && !c.written && !errors.Is(err, failed) {
+				t.Errorf("asked %d times, it finds %v, %v", asked, found, err)
+			}
+		})
 	}
 }
 

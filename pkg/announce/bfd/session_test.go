@@ -317,6 +317,20 @@ func TestAdminDownIsToldAndIsNoFailure(t *testing.T) {
 	p.wantStates(t, Up, Up)
 }
 
+// TestAPassiveSessionComesBackToItsSocket, though it has nothing to say before its peer speaks.
+func TestAPassiveSessionComesBackToItsSocket(t *testing.T) {
+	passive := config(50*ms, 50*ms, 3)
+	passive.Passive = true
+	h := &held{session: newPair(passive, passive, 9).ends[0], problem: "the port is taken", tryAt: time.Unix(2000, 0)}
+	if at, is := h.next(); !is || !at.Equal(h.tryAt) {
+		t.Errorf("it comes back at %v: %t", at, is)
+	}
+	h.problem = ""
+	if at, is := h.next(); is {
+		t.Errorf("all is well, and it comes back at %v", at)
+	}
+}
+
 func TestAPassiveEndWaitsForItsPeer(t *testing.T) {
 	passive := config(50*ms, 50*ms, 3)
 	passive.Passive = true
