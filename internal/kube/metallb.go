@@ -43,6 +43,7 @@ type MetalLBSource struct {
 	namespace string
 	poke      reconcile.Poke
 	log       *slog.Logger
+	served    func(context.Context) ([]schema.GroupVersionResource, error)
 	// Rotated is rung when a password may be another.
 	Rotated reconcile.Poke
 
@@ -53,7 +54,7 @@ type MetalLBSource struct {
 
 // NewMetalLBSource prepares to follow what is in a namespace.
 func NewMetalLBSource(c *Client, namespace string, poke reconcile.Poke, log *slog.Logger) (*MetalLBSource, error) {
-	s := &MetalLBSource{client: c, namespace: namespace, poke: poke, log: log, Rotated: reconcile.NewPoke()}
+	s := &MetalLBSource{client: c, namespace: namespace, poke: poke, log: log, served: c.served, Rotated: reconcile.NewPoke()}
 	var err error
 	s.passwords, err = NewSource(OnlyBasicAuth(c.Secrets(namespace)), &corev1.Secret{}, Password, s.Rotated)
 	return s, err
@@ -61,20 +62,21 @@ func NewMetalLBSource(c *Client, namespace string, poke reconcile.Poke, log *slo
 
 // Run follows it until ctx ends.
 func (s *MetalLBSource) Run(ctx context.Context) error {
-	resources := s.discover(ctx)
-	var sources []*Source[json.RawMessage]
-	for _, resource := range resources {
-		source, err := NewSource(s.client.theirs(resource, s.namespace), &theirObject{}, rawOf(resource), s.poke)
-		if err != nil {
-			return err
-		}
-		source.Unless(func(was, now json.RawMessage) bool { return bytes.Equal(was, now) })
-		sources = append(sources, source)
-	}
-	s.sources.Store(&sources)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, source := range sources {
-		group.Go(func() error { return source.Run(ctx) })
+	var sources []*Source[json.RawMessage]
+	known := map[string]bool{}
+	for ctx.Err() == nil && len(known) < len(metalLBKinds()) {
+		for _, resource := range s.discover(ctx, known) {
+			source, err := NewSource(s.client.theirs(resource, s.namespace), &theirObject{}, rawOf(resource), s.poke)
+			if err != nil {
+				return err
+			}
+			source.Unless(func(was, now json.RawMessage) bool { return bytes.Equal(was, now) })
+			sources, known[resource.Resource] = append(sources, source), true
+			group.Go(func() error { return source.Run(ctx) })
+		}
+		all := slices.Clone(sources)
+		s.sources.Store(&all)
 	}
 	return group.Wait()
 }
@@ -85,10 +87,17 @@ func (s *MetalLBSource) RunPasswords(ctx context.Context) error { return s.passw
 // PasswordsSynced reports whether the first list of the Secrets is complete.
 func (s *MetalLBSource) PasswordsSynced() bool { return s.passwords.Synced() }
 
-// discover finds out which of MetalLB's kinds the API server has, and asks again until it has one, or ctx ends.
-func (s *MetalLBSource) discover(ctx context.Context) []schema.GroupVersionResource {
-	for said := false; ; {
-		found, err := s.client.served(ctx)
+// How long to wait before MetalLB's kinds are looked for again: while there are none, and while some of them are missing.
+const (
+	noneEvery = time.Second
+	someEvery = 30 * time.Second
+)
+
+// discover finds out which of MetalLB's kinds the API server has, and asks again until it has one that is not known, or ctx ends.
+func (s *MetalLBSource) discover(ctx context.Context, known map[string]bool) []schema.GroupVersionResource {
+	for said := len(known) > 0; ; {
+		found, err := s.served(ctx)
+		found = slices.DeleteFunc(found, func(r schema.GroupVersionResource) bool { return known[r.Resource] })
 		if err == nil && len(found) > 0 {
 			return found
 		}
@@ -96,10 +105,14 @@ func (s *MetalLBSource) discover(ctx context.Context) []schema.GroupVersionResou
 			said = true
 			s.log.Warn("there are no objects of MetalLB to work on: waiting for its CustomResourceDefinitions; leave out --metallb-objects to go on without", "error", err)
 		}
+		wait := noneEvery
+		if len(known) > 0 {
+			wait = someEvery
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(time.Second):
+		case <-time.After(wait):
 		}
 	}
 }
