@@ -88,6 +88,8 @@ func tell[O metav1.Object, S any](client patcher[O], kind string, o O, was, now 
 	}
 	version := o.GetResourceVersion()
 	t.write = func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, kube.RequestTimeout)
+		defer cancel()
 		patch, err := kube.StatusPatch(now, version)
 		if err != nil {
 			return fmt.Errorf("preparing the status of %s %s: %w", kind, t.name, err)

@@ -83,6 +83,8 @@ func (r *reporter) check(ctx context.Context, err error) {
 
 // writePool writes a pool's finalizers, or its status: the status after a change of the finalizers is for the next pass.
 func (r *reporter) writePool(ctx context.Context, seen, pool v1beta1.IPAddressPool) error {
+	ctx, cancel := context.WithTimeout(ctx, kube.RequestTimeout)
+	defer cancel()
 	switch {
 	case !r.held():
 		return nil

@@ -191,7 +191,9 @@ func (s *syncer) pass(ctx context.Context, _ time.Time) (time.Duration, error) {
 func (s *syncer) catchUp(ctx context.Context) error {
 	opts := metav1.ListOptions{Limit: 1000}
 	for {
-		page, err := s.client.Services("").List(ctx, opts)
+		bounded, cancel := context.WithTimeout(ctx, kube.RequestTimeout)
+		page, err := s.client.Services("").List(bounded, opts)
+		cancel()
 		if err != nil {
 			return fmt.Errorf("reading the Services before taking over: %w", err)
 		}

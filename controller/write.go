@@ -116,7 +116,9 @@ func (w *writer) findOut(ctx context.Context, j job, failed error) (*corev1.Serv
 			return nil, failed
 		case <-time.After(wait):
 		}
-		service, err := w.client.Services(r.Namespace).Get(ctx, r.Name, metav1.GetOptions{})
+		bounded, cancel := context.WithTimeout(ctx, kube.RequestTimeout)
+		service, err := w.client.Services(r.Namespace).Get(bounded, r.Name, metav1.GetOptions{})
+		cancel()
 		switch {
 		case err == nil && service.UID == r.UID && service.ResourceVersion != r.ResourceVersion && shows(service, j.want.Addrs):
 			return service, nil

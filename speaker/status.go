@@ -95,7 +95,7 @@ func (w *statusWriter) write(ctx context.Context, status v1beta1.SpeakerStatus) 
 	if err != nil {
 		return fmt.Errorf("preparing the status of Speaker %s: %w", w.node, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, kube.RequestTimeout)
 	defer cancel()
 	_, err = w.client.Speakers.Patch(ctx, w.node, types.JSONPatchType, patch, metav1.PatchOptions{}, "status")
 	if apierrors.IsNotFound(err) {
@@ -132,7 +132,7 @@ func (w *statusWriter) buryAll(ctx context.Context, nodes []string) (some bool) 
 // bury says in the Speaker object of a silent speaker that it announces nothing any more, since it cannot itself; unless it does: it is
 // heard again, or it wrote while the API server kept this node waiting.
 func (w *statusWriter) bury(ctx context.Context, node string) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, kube.RequestTimeout)
 	defer cancel()
 	now, err := w.client.Speakers.Get(ctx, node, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && w.heard(node) {

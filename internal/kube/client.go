@@ -186,5 +186,5 @@ func (c *Client) bind(core, discovery, coordination, ours rest.Interface) {
 		func() *v1beta1.CommunityList { return &v1beta1.CommunityList{} })
 }
 
-// requestTimeout bounds one read or write; watches have none.
-const requestTimeout = 10 * time.Second
+// RequestTimeout bounds one read or write of the programs; watches have none.
+const RequestTimeout = 10 * time.Second

@@ -71,19 +71,19 @@ type eventSink struct {
 }
 
 func (s eventSink) Create(e *corev1.Event) (*corev1.Event, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, RequestTimeout)
 	defer cancel()
 	return s.client.Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
 }
 
 func (s eventSink) Update(e *corev1.Event) (*corev1.Event, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, RequestTimeout)
 	defer cancel()
 	return s.client.Events(e.Namespace).Update(ctx, e, metav1.UpdateOptions{})
 }
 
 func (s eventSink) Patch(old *corev1.Event, data []byte) (*corev1.Event, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, RequestTimeout)
 	defer cancel()
 	return s.client.Events(old.Namespace).Patch(ctx, old.Name, types.StrategicMergePatchType, data, metav1.PatchOptions{})
 }

@@ -16,7 +16,7 @@ func (c *Client) Fenced(held func() bool) (*Client, error) {
 	cfg := rest.CopyConfig(c.Config)
 	dial := cfg.Dial
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: requestTimeout, KeepAlive: 30 * time.Second}).DialContext
+		dial = (&net.Dialer{Timeout: RequestTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
 	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)

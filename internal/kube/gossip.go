@@ -21,7 +21,7 @@ const (
 
 // EnsureGossipSecret makes the Secret with a random value where there is none.
 func (c *Client) EnsureGossipSecret(ctx context.Context, namespace string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	_, err := c.Secrets(namespace).Get(ctx, GossipSecret, metav1.GetOptions{})
 	if err == nil {
@@ -60,7 +60,7 @@ func (c *Client) WaitGossipSecret(ctx context.Context, namespace, name string, l
 }
 
 func (c *Client) gossipSecret(ctx context.Context, namespace, name string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	secret, err := c.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {

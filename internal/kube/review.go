@@ -66,7 +66,7 @@ func (r *Reviewer) MayGet(ctx context.Context, token, path string) (user string,
 }
 
 func (r *Reviewer) ask(ctx context.Context, token, path string) (verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	select {
 	case r.asking <- struct{}{}:

@@ -29,7 +29,7 @@ func (c *Client) WriteService(ctx context.Context, key cluster.Key, uid types.UI
 	if err != nil {
 		return nil, fmt.Errorf("preparing the status of Service %s: %w", key, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	written, err := c.Services(key.Namespace).Patch(ctx, key.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
