@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bellwether-lb/bellwether/internal/obs"
 )
 
 func main() {
@@ -35,7 +37,7 @@ func root() *cobra.Command {
 	if strings.HasPrefix(filepath.Base(os.Args[0]), "kubectl-") {
 		name = "kubectl bellwether"
 	}
-	root := &cobra.Command{Use: "bellwether", Short: "The LoadBalancer for Kubernetes on bare metal", SilenceUsage: true, SilenceErrors: true,
+	root := &cobra.Command{Use: "bellwether", Short: "The LoadBalancer for Kubernetes on bare metal", Version: obs.Version(), SilenceUsage: true, SilenceErrors: true,
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: name}}
 	root.AddCommand(statusCommand(), servicesCommand(), explainCommand(), doctorCommand(), planCommand(), drainCommand(), undrainCommand(), migrateCommand())
 	return root
