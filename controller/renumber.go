@@ -41,10 +41,13 @@ func (s *syncer) windowLeft(conditions []metav1.Condition, now time.Time) time.D
 	return 0
 }
 
-// poolOf names the pool of an address that a Service holds: the one that gave it, where that is on record, or else the one that has it.
+// poolOf names the pool of an address that a Service holds, as announcing has it: the one that gave it, where that is on record and still
+// there, or else the one that has it.
 func (s *syncer) poolOf(v *kube.Service, i int) string {
-	if i < len(v.HeldFrom) && v.HeldFrom[i] != "" {
-		return v.HeldFrom[i]
+	if i < len(v.HeldFrom) {
+		if _, exists := s.config.Pool(v.HeldFrom[i]); exists {
+			return v.HeldFrom[i]
+		}
 	}
 	if at := s.config.PoolIndex(v.Held[i]); at >= 0 {
 		return s.config.Pools[at].Name

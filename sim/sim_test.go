@@ -22,7 +22,7 @@ func sizes(t *testing.T) (nodes []int, services int) {
 		}
 		return n
 	}
-	nodes, services = []int{5, 20}, 1000
+	nodes, services = []int{5, 30}, 1000
 	if text := os.Getenv("SIM_NODES"); text != "" {
 		nodes = nil
 		for part := range strings.SplitSeq(text, ",") {

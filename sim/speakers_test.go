@@ -118,13 +118,7 @@ func (s *speakers) speaker(i int) (*heartbeat.Heartbeat, *membership.Membership)
 		Open:    func(cluster.Link) (heartbeat.Port, error) { return own.port, nil },
 		Traffic: func(int) uint64 { return own.port.got.Load() },
 		Publish: func(f heartbeat.Findings) {
-			var states [][]byte
-			for _, h := range f.Heard {
-				if len(h.State) > 0 {
-					states = append(states, h.State)
-				}
-			}
-			members.Heard(states)
+			members.Heard(f.States())
 			s.found(i, func(n *node) { n.hears(i, f) })
 		}})
 	members = membership.New(membership.Config{Node: name(i), Bind: link.Prefixes[0].Addr(), Port: gossipPort, Transport: own.gossip,

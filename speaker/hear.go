@@ -12,13 +12,7 @@ import (
 // hear takes in what the segments say.
 func (s *speaker) hear(f heartbeat.Findings) {
 	s.findings.Store(&f)
-	var states [][]byte
-	for _, h := range f.Heard {
-		if len(h.State) > 0 {
-			states = append(states, h.State)
-		}
-	}
-	s.members.Heard(states)
+	s.members.Heard(f.States())
 	s.poke.Ring()
 }
 

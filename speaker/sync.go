@@ -78,6 +78,7 @@ type speaker struct {
 	seizure   seizure
 	configKey string
 	config    config.Config
+	names     []string // of the nodes, sorted
 	peers     map[string]netip.Addr
 	// readyAtFirst says of each other speaker whether it was ready when it was heard first.
 	readyAtFirst map[string]bool
@@ -165,7 +166,10 @@ func (s *speaker) meet() {
 	for i := range nodes {
 		names[i] = nodes[i].Name
 	}
-	s.heartbeat.Nodes(names)
+	if slices.Sort(names); !slices.Equal(s.names, names) {
+		s.names = names
+		s.heartbeat.Nodes(names)
+	}
 	if peers := addrsByNode(nodes); s.peers == nil || !maps.Equal(s.peers, peers) {
 		s.peers = peers
 		s.members.Peers(peers)

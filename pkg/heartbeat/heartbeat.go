@@ -42,6 +42,16 @@ type Findings struct {
 	Heard []Heard `json:"heard,omitempty"`
 }
 
+// States are what those who are heard say of themselves.
+func (f Findings) States() (all [][]byte) {
+	for _, h := range f.Heard {
+		if len(h.State) > 0 {
+			all = append(all, h.State)
+		}
+	}
+	return all
+}
+
 // Heard is a node that is heard on a segment, and from where: its State may still tell of the card that it had before.
 type Heard struct {
 	Peer

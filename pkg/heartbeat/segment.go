@@ -277,21 +277,26 @@ func (s *segment) seek(now time.Time) {
 func (s *segment) greet(now time.Time) {
 	s.forget(now)
 	m := message{kind: hello, state: s.state()}
+	fresh := func(p *peer) bool { return now.Sub(p.since) < freshFor }
+	var silent []*peer
 	for _, p := range s.peers {
 		if p.silent && p.epoch != 0 {
-			m.accused = append(m.accused, accusation{who: p.who, epoch: p.epoch, fresh: now.Sub(p.since) < freshFor})
+			silent = append(silent, p)
 		}
 	}
 	// What is news comes first, should there be no room for all.
-	slices.SortFunc(m.accused, func(a, b accusation) int {
+	slices.SortFunc(silent, func(a, b *peer) int {
 		switch {
-		case a.fresh == b.fresh:
-			return clockwise(a.who, b.who)
-		case a.fresh:
+		case fresh(a) == fresh(b):
+			return clockwise(a, b)
+		case fresh(a):
 			return -1
 		}
 		return 1
 	})
+	for _, p := range silent {
+		m.accused = append(m.accused, accusation{who: p.who, epoch: p.epoch, fresh: fresh(p)})
+	}
 	s.say(&m, everybody())
 	every := s.helloEvery()
 	if s.repeats > 0 {
@@ -321,19 +326,13 @@ func (s *segment) form(now time.Time) {
 			ring = append(ring, p)
 		}
 	}
-	around := func(a, b *peer) int {
-		if a.place != b.place {
-			return cmp.Compare(a.place, b.place)
-		}
-		return comparePeers(a.who, b.who)
-	}
-	slices.SortFunc(ring, around)
+	slices.SortFunc(ring, clockwise)
 	was := s.watched
 	s.watched = nil
 	if len(ring) == 0 {
 		return
 	}
-	after, _ := slices.BinarySearchFunc(ring, &peer{who: s.self, place: s.self.place()}, around)
+	after, _ := slices.BinarySearchFunc(ring, &peer{who: s.self, place: s.self.place()}, clockwise)
 	for _, p := range []*peer{ring[(after+len(ring)-1)%len(ring)], ring[after%len(ring)]} {
 		if slices.Contains(s.watched, p) {
 			continue
@@ -346,8 +345,11 @@ func (s *segment) form(now time.Time) {
 }
 
 // clockwise orders links by where they stand in the ring.
-func clockwise(a, b Peer) int {
-	return cmp.Or(cmp.Compare(a.place(), b.place()), comparePeers(a, b))
+func clockwise(a, b *peer) int {
+	if a.place != b.place {
+		return cmp.Compare(a.place, b.place)
+	}
+	return comparePeers(a.who, b.who)
 }
 
 func comparePeers(a, b Peer) int {

@@ -20,7 +20,6 @@ type delegate struct {
 	gone   chan string
 	poke   reconcile.Poke
 	own    atomic.Pointer[[]byte] // the encoded state of this node
-	size   atomic.Int64           // members, for the queue's retransmissions
 
 	mu    sync.Mutex
 	nodes map[string]*memberlist.Node // the members; memberlist goes on writing to those that it hands out, so these are copies
@@ -31,6 +30,12 @@ func (d *delegate) members() []*memberlist.Node {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Collect(maps.Values(d.nodes))
+}
+
+func (d *delegate) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.nodes)
 }
 
 func (d *delegate) keep(n *memberlist.Node) {
@@ -86,13 +91,11 @@ func (d *delegate) receive(msg []byte) {
 
 func (d *delegate) NotifyJoin(n *memberlist.Node) {
 	d.keep(n)
-	d.size.Add(1)
 	d.poke.Ring()
 }
 
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	d.drop(n.Name)
-	d.size.Add(-1)
 	select {
 	case d.gone <- n.Name:
 	default:

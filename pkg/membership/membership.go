@@ -58,7 +58,7 @@ func New(cfg Config) *Membership {
 		gone:   make(chan string, 1024),
 		poke:   reconcile.NewPoke(),
 	}
-	d.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return int(d.size.Load()) }, RetransmitMult: 4}
+	d.queue = &memberlist.TransmitLimitedQueue{NumNodes: d.count, RetransmitMult: 4}
 	return &Membership{cfg: cfg, epoch: epoch, delegate: d, leave: make(chan chan struct{}),
 		peers: reconcile.NewLatest[map[string]netip.Addr](), state: reconcile.NewLatest[cluster.Member](),
 		heard: reconcile.NewLatest[[][]byte]()}
@@ -168,7 +168,7 @@ func (m *Membership) Run(ctx context.Context) error {
 				continue
 			}
 		case states := <-m.heard.C():
-			known.heard = m.meet(list, states)
+			known.heard = m.meet(states)
 			for _, s := range known.heard {
 				if s.Node != m.cfg.Node {
 					known.learn(s)
@@ -354,7 +354,7 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 		if len(missing) == 0 {
 			tick.Reset(joinedPause)
 		}
-		met := len(m.delegate.members()) > 1
+		met := m.delegate.count() > 1
 		for _, addr := range pickSome(missing, 3) {
 			if _, err := list.Join([]string{addr}); err != nil {
 				m.cfg.Log.Debug("peer not met", "address", addr, "error", err)
@@ -363,16 +363,16 @@ func (m *Membership) join(ctx context.Context, list *memberlist.Memberlist) {
 			met = true
 		}
 		if met || len(missing) == 0 || time.Since(since) > patience {
-			m.settle(list, "by gossip")
+			m.settle("by gossip")
 		}
 	}
 }
 
 // meet reads the states of those who are heard on a segment.
-func (m *Membership) meet(list *memberlist.Memberlist, states [][]byte) []state {
+func (m *Membership) meet(states [][]byte) []state {
 	heard := m.decodeAll(states)
 	if len(heard) > 0 {
-		m.settle(list, "on a segment")
+		m.settle("on a segment")
 	}
 	return heard
 }
@@ -395,9 +395,9 @@ func (m *Membership) decodeAll(states [][]byte) []state {
 }
 
 // settle notes that this node has met whom it waits for.
-func (m *Membership) settle(list *memberlist.Memberlist, how string) {
+func (m *Membership) settle(how string) {
 	if m.settled.CompareAndSwap(false, true) {
-		m.cfg.Log.Info("settled", "met", how, "members", list.NumMembers())
+		m.cfg.Log.Info("settled", "met", how, "members", m.delegate.count())
 		m.delegate.poke.Ring()
 	}
 }
