@@ -16,6 +16,7 @@ URL ?= https://example.com
 CHAOS ?= 30m
 SEED ?=
 PREVIOUS ?= HEAD~1
+NODE_IMAGE ?=
 SIM_NODES ?= 10,50,100,200
 SIM_SERVICES ?= 20000
 PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
@@ -41,6 +42,12 @@ unit: ## unit, property, virtual-time and veth tests
 
 e2e: ## the lab's own tests and the scenarios, on a real Kubernetes
 	@cd e2e && ../hack/run "lab and scenarios" go test -p 1 -count 1 -timeout 60m ./...
+
+e2e-kind: ## the scenarios that need nodes with kubelets, on kind in Docker: make e2e-kind NODE_IMAGE=kindest/node:v1.37.0
+	@cd e2e && BELLWETHER_ON=kind BELLWETHER_NODE_IMAGE="$(NODE_IMAGE)" ../hack/run "scenarios on kind" go test -count 1 -timeout 60m -v ./scenarios
+
+kind-node: ## make an image of kind's nodes without a registry, for e2e-kind: bellwether-lab/kind-node:dev
+	@go run -C e2e ./cmd/kindnode
 
 lint: ## golangci-lint, in both modules
 	@hack/run "linters" $(LINT) run ./...
@@ -93,4 +100,4 @@ lab: ## run the lab's command: make lab ARGS="exec client -- curl -s http://198.
 kubectl: ## kubectl in the demo: make kubectl ARGS="get services -A"
 	@$(LAB) -name demo kubectl $(ARGS)
 
-.PHONY: help demo demo-down test deps check unit e2e lint generate check-generate images build sbom vuln plugin bench simulate chaos skew fuzz lab kubectl
+.PHONY: help demo demo-down test deps check unit e2e e2e-kind kind-node lint generate check-generate images build sbom vuln plugin bench simulate chaos skew fuzz lab kubectl

@@ -3,6 +3,7 @@ package components
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -162,6 +163,23 @@ func runWithProgress(cmd *exec.Cmd, out io.Writer, what string) error {
 	}
 	fmt.Fprintf(out, "built %s in %s\n", what, time.Since(start).Round(time.Second))
 	return nil
+}
+
+// Folder is where the component's module lies, with what is not a program.
+func (c Component) Folder(ctx context.Context) (string, error) {
+	source, err := Source()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", c.Module)
+	cmd.Dir = filepath.Join(source, c.Name)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	var module struct{ Dir string }
+	if err := errors.Join(err, json.Unmarshal(out, &module)); err != nil {
+		return "", fmt.Errorf("find the module of %s: %w", c.Name, err)
+	}
+	return module.Dir, nil
 }
 
 // Program builds one main package of the e2e module (a path such as

@@ -29,13 +29,13 @@ type Component struct {
 	Stamp []string
 }
 
-// Kubernetes is the control plane, kubelet, kube-proxy and kubectl.
+// Kubernetes is the control plane, kubelet, kube-proxy, kubectl, and the kubeadm of kind's nodes.
 func Kubernetes() Component {
 	const pkg = "k8s.io/component-base/version."
 	return Component{
 		Name: "kubernetes", Module: "k8s.io/kubernetes", Packages: []string{"tool"},
 		Commands: []string{
-			"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
+			"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl", "kubeadm",
 		},
 		Stamp: []string{pkg + "gitVersion=%s", pkg + "gitMajor=1", pkg + "gitMinor=%m"},
 	}
@@ -91,6 +91,11 @@ func MetalLB() Component {
 // Krew installs kubectl's plugins.
 func Krew() Component {
 	return Component{Name: "krew", Module: "sigs.k8s.io/krew", Packages: []string{"tool"}, Commands: []string{"krew"}}
+}
+
+// Kind makes clusters of Docker containers.
+func Kind() Component {
+	return Component{Name: "kind", Module: "sigs.k8s.io/kind", Packages: []string{"tool"}, Commands: []string{"kind"}}
 }
 
 // Light lists what the lab's light mode runs; Full adds what its nodes need.

@@ -54,6 +54,14 @@ func FullPackages() []Package {
 	)
 }
 
+// NodePackages are what it takes to make an image of kind's nodes.
+func NodePackages() []Package {
+	return append(FullPackages(),
+		Package{"docker.io", "docker", "building images"},
+		Package{"mmdebstrap", "mmdebstrap", "putting Debian's packages into an image"},
+	)
+}
+
 // InstallPackages makes sure that the packages are there. As root on Debian or
 // Ubuntu it installs what is missing, and says so; elsewhere the error names
 // what is missing and how to get it.

@@ -72,6 +72,24 @@ func (l *Lab) WaitAPIServer(ctx context.Context) error {
 	})
 }
 
+// StopAPIServer kills the API server. It stays dead until restart is called, which waits until it is ready.
+func (l *Lab) StopAPIServer(ctx context.Context) (restart func(context.Context) error, err error) {
+	if l.opts.Kind {
+		return l.stopKindServer(ctx)
+	}
+	p, err := l.Process(Control, APIServer)
+	if err != nil {
+		return nil, err
+	}
+	restart = func(ctx context.Context) error {
+		if err := l.Restart(p); err != nil {
+			return err
+		}
+		return l.WaitAPIServer(ctx)
+	}
+	return restart, p.Kill()
+}
+
 func (l *Lab) etcd() ProcSpec {
 	const client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
 	return ProcSpec{Name: Etcd, Args: []string{

@@ -52,6 +52,11 @@ func (l *Lab) down(ctx context.Context) error {
 	if err := l.killAll(); err != nil {
 		return err
 	}
+	if l.opts.Kind {
+		if err := l.cluster().Delete(ctx); err != nil {
+			return err
+		}
+	}
 	if err := l.removeMachines(); err != nil {
 		return err
 	}

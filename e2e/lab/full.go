@@ -95,6 +95,9 @@ func (l *Lab) LoadImages(ctx context.Context, tarballs ...string) error {
 		}
 		kept = append(kept, to)
 	}
+	if l.opts.Kind {
+		return l.giveKind(ctx, kept)
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range l.Nodes() {
 		if l.PoweredOff(n.Name) {

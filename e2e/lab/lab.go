@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	authv1 "k8s.io/api/authentication/v1"
@@ -43,6 +44,10 @@ type Options struct {
 	IPv4Only bool
 	// Light leaves out kubelets, containers and the scheduler.
 	Light bool
+	// Kind has kind make the cluster, of Docker containers, instead of the lab.
+	Kind bool
+	// NodeImage is that of kind's nodes, kind's own choice when empty.
+	NodeImage string
 	// Audit has the API server write down who asked it for what: AuditLog.
 	Audit bool
 	// NeighbourTable raises the machine-wide limit of neighbour entries to this
@@ -63,6 +68,9 @@ func (o Options) complete() (Options, error) {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
+	if o.Kind && (o.Light || o.Audit || o.Nodes > maxKindNodes) {
+		return o, fmt.Errorf("a lab of kind's has up to %d nodes, all with kubelets, and no audit log", maxKindNodes)
+	}
 	if o.Nodes < 1 || o.Nodes > maxNodes {
 		return o, fmt.Errorf("a lab has 1 to %d nodes, not %d", maxNodes, o.Nodes)
 	}
@@ -82,12 +90,18 @@ type Lab struct {
 	opts Options
 	dir  string // state: records, logs, certificates
 	bins components.Binaries
+
+	// Of a lab of kind's: what kind named and numbered.
+	workers []Node
+	master  string
 }
 
 // record is what lab.json holds. It is written before anything is made.
 type record struct {
 	Options  Options
 	Binaries components.Binaries
+	Workers  []Node
+	Master   string
 	Ready    bool
 }
 
@@ -134,13 +148,13 @@ func load(name string) (*Lab, record, error) {
 	if rec.Options.Name != name {
 		return l, record{}, fmt.Errorf("open lab %s: its record is of lab %q", name, rec.Options.Name)
 	}
-	l.opts, l.bins = rec.Options, rec.Binaries
+	l.opts, l.bins, l.workers, l.master = rec.Options, rec.Binaries, rec.Workers, rec.Master
 	l.opts.Log = io.Discard
 	return l, rec, nil
 }
 
 func (l *Lab) save(ready bool) error {
-	return writeJSON(filepath.Join(l.dir, "lab.json"), record{l.opts, l.bins, ready})
+	return writeJSON(filepath.Join(l.dir, "lab.json"), record{l.opts, l.bins, l.workers, l.master, ready})
 }
 
 // Options are those the lab was made with, defaults filled in.
@@ -150,7 +164,12 @@ func (l *Lab) Options() Options { return l.opts }
 func (l *Lab) Dir() string { return l.dir }
 
 // Nodes lists the machines of the cluster in order.
-func (l *Lab) Nodes() []Node { return l.opts.nodes() }
+func (l *Lab) Nodes() []Node {
+	if l.opts.Kind {
+		return slices.Clone(l.workers)
+	}
+	return l.opts.nodes()
+}
 
 // Node finds a machine by name.
 func (l *Lab) Node(name string) (Node, error) {
@@ -159,13 +178,14 @@ func (l *Lab) Node(name string) (Node, error) {
 			return n, nil
 		}
 	}
-	return Node{}, fmt.Errorf("lab %s has no node %q (it has %s to %s)", l.opts.Name, name, nodeName(1), nodeName(l.opts.Nodes))
+	all := l.Nodes()
+	return Node{}, fmt.Errorf("lab %s has no node %q (it has %s to %s)", l.opts.Name, name, all[0].Name, all[len(all)-1].Name)
 }
 
 // Places lists every namespace by the name that commands take.
 func (l *Lab) Places() []string {
 	list := []string{Switch}
-	for _, p := range l.opts.places() {
+	for _, p := range l.places() {
 		list = append(list, p.name)
 	}
 	return list
@@ -174,7 +194,7 @@ func (l *Lab) Places() []string {
 // Addrs are the addresses on the segment of a node, or of Control, Client,
 // Router or Second: IPv4, then IPv6 unless the lab is IPv4-only.
 func (l *Lab) Addrs(where string) []netip.Addr {
-	for _, p := range l.opts.places() {
+	for _, p := range l.places() {
 		if p.name == where {
 			return p.addrs
 		}
@@ -183,7 +203,16 @@ func (l *Lab) Addrs(where string) []netip.Addr {
 }
 
 // NetNS is the path of a place's network namespace, for InNetNS and nsenter.
-func (l *Lab) NetNS(where string) string { return nsPath(l.opts.Name, where) }
+func (l *Lab) NetNS(where string) string {
+	switch {
+	case l.opts.Kind && where == Switch: // Docker's bridge is among this machine's own links
+		return fmt.Sprintf("/proc/%d/ns/net", os.Getpid())
+	case l.opts.Kind && l.isWorker(where):
+		return l.kindNetNS(where)
+	default:
+		return nsPath(l.opts.Name, where)
+	}
+}
 
 // Dial connects from inside a place. The address is literal, not a name.
 func (l *Lab) Dial(ctx context.Context, where, network, addr string) (net.Conn, error) {

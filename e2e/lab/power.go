@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -23,6 +24,9 @@ func (l *Lab) PowerOff(ctx context.Context, node string) error {
 	defer unlock()
 	if err := writeFile(l.offMark(node), nil); err != nil {
 		return err
+	}
+	if l.opts.Kind {
+		return l.kindPowerOff(ctx, node)
 	}
 	// The switch's side goes down first: what dying processes still send, such
 	// as the kernel's FIN for their connections, never reaches anybody.
@@ -57,6 +61,12 @@ func (l *Lab) PowerOn(ctx context.Context, node string) error {
 	if !l.PoweredOff(node) {
 		return fmt.Errorf("%s has power", node)
 	}
+	if l.opts.Kind {
+		if err := l.kindPowerOn(ctx, n); err != nil {
+			return err
+		}
+		return os.Remove(l.offMark(node))
+	}
 	if err := l.forget(ctx, node); err != nil {
 		return fmt.Errorf("clear what the kernel of %s remembers: %w", node, err)
 	}
@@ -89,7 +99,11 @@ func (l *Lab) SetLink(where string, up bool) error {
 // setPort takes the switch's end of a place's link up or down: the place sees
 // its carrier come and go.
 func (l *Lab) setPort(where string, up bool) error {
-	return InNetNS(l.NetNS(Switch), func() error { return setLink(where, up) })
+	port, err := l.port(where)
+	if err != nil {
+		return err
+	}
+	return InNetNS(l.NetNS(Switch), func() error { return setLink(port, up) })
 }
 
 // forget empties what a node's kernel would have lost with its power: packet
@@ -144,6 +158,10 @@ func (l *Lab) boot(ctx context.Context, n Node) error {
 func (l *Lab) WaitNode(ctx context.Context, node string) error {
 	n, err := l.Node(node)
 	if err != nil {
+		return err
+	}
+	if l.opts.Kind {
+		_, err := l.waitKindNode(ctx, node, time.Now())
 		return err
 	}
 	if !l.opts.Light {

@@ -19,13 +19,18 @@ type place struct {
 }
 
 // places lists every namespace that has an address on the segment.
-func (o Options) places() []place {
-	at := func(name string, n int) place { return place{name, n, families(o, lan4(n), lan6(n))} }
-	list := []place{at(Router, routerHost), at(Control, controlHost), at(Client, clientHost), at(Second, secondHost)}
-	for _, n := range o.nodes() {
-		list = append(list, at(n.Name, firstNode+n.Index-1))
+func (l *Lab) places() []place {
+	list := l.opts.besideNodes()
+	for _, n := range l.Nodes() {
+		list = append(list, place{n.Name, firstNode + n.Index - 1, n.Addrs})
 	}
 	return list
+}
+
+// besideNodes lists those that are no nodes.
+func (o Options) besideNodes() []place {
+	at := func(name string, n int) place { return place{name, n, families(o, lan4(n), lan6(n))} }
+	return []place{at(Router, routerHost), at(Control, controlHost), at(Client, clientHost), at(Second, secondHost)}
 }
 
 // buildNetwork makes the namespaces, the switch, and what hangs on it.
@@ -48,7 +53,12 @@ func (l *Lab) buildNetwork() error {
 	if err != nil {
 		return err
 	}
-	for _, p := range l.opts.places() {
+	return l.connect(l.places())
+}
+
+// connect plugs machines into the switch.
+func (l *Lab) connect(places []place) error {
+	for _, p := range places {
 		if err := l.addPlace(p); err != nil {
 			return fmt.Errorf("connect %s: %w", p.name, err)
 		}
@@ -57,6 +67,26 @@ func (l *Lab) buildNetwork() error {
 }
 
 const bridge = "br0"
+
+// bridge is the switch's own: Docker's goes by the cluster's name.
+func (l *Lab) bridge() string {
+	if l.opts.Kind {
+		return l.cluster().Name
+	}
+	return bridge
+}
+
+// port is the switch's end of a place's link. Docker's bridge is among the machine's own links, where names have to tell whose they are.
+func (l *Lab) port(where string) (string, error) {
+	switch {
+	case !l.opts.Kind:
+		return where, nil
+	case l.isWorker(where):
+		return l.kindPort(where)
+	default:
+		return "bw-" + where, nil
+	}
+}
 
 // addPlace makes a namespace and plugs it into the switch.
 func (l *Lab) addPlace(p place) error {
@@ -67,7 +97,11 @@ func (l *Lab) addPlace(p place) error {
 	if err := InNetNS(l.NetNS(p.name), func() error { return prepareStack(l.opts, forward) }); err != nil {
 		return err
 	}
-	if err := l.plug(Switch, p.name, p.name, hardwareAddr(p.host)); err != nil {
+	port, err := l.port(p.name)
+	if err != nil {
+		return err
+	}
+	if err := l.plug(Switch, p.name, port, hardwareAddr(p.host)); err != nil {
 		return err
 	}
 	return InNetNS(l.NetNS(p.name), func() error {
@@ -132,7 +166,7 @@ func (l *Lab) plug(from, to, port string, mac net.HardwareAddr) error {
 			PeerName:  link, PeerNamespace: netlink.NsFd(peer), PeerHardwareAddr: mac,
 		}
 		if from == Switch {
-			br, err := netlink.LinkByName(bridge)
+			br, err := netlink.LinkByName(l.bridge())
 			if err != nil {
 				return fmt.Errorf("find the bridge: %w", err)
 			}

@@ -53,6 +53,9 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 
 // provision gets the programs: Debian packages and built components.
 func (l *Lab) provision(ctx context.Context) error {
+	if l.opts.Kind {
+		return l.provisionKind(ctx)
+	}
 	packages, parts := components.FullPackages(), components.Full()
 	if l.opts.Light {
 		packages, parts = components.LightPackages(), components.Light()
@@ -96,6 +99,9 @@ func (o Options) String() string {
 	mode, ip := "full", "IPv4 and IPv6"
 	if o.Light {
 		mode = "light"
+	}
+	if o.Kind {
+		mode = "kind"
 	}
 	if o.IPv4Only {
 		ip = "IPv4 only"
@@ -146,25 +152,15 @@ func (l *Lab) make(ctx context.Context) error {
 	if err := l.save(false); err != nil {
 		return err
 	}
+	if err := sysctl.Raise(ctx, l.dir, l.opts.limits()); err != nil {
+		return fmt.Errorf("raise machine-wide limits: %w", err)
+	}
+	steps := l.ownSteps
+	if l.opts.Kind {
+		steps = l.kindSteps
+	}
 	t := newTimeline(l.opts.Log)
-	full := func(words string) string {
-		if l.opts.Light {
-			return ""
-		}
-		return words
-	}
-	steps := []struct {
-		what string
-		do   func() error
-	}{
-		{"network: switch, nodes, client, router", l.buildNetwork},
-		{"machine-wide limits", func() error { return sysctl.Raise(ctx, l.dir, l.opts.limits()) }},
-		{"certificates and kubeconfigs", l.writeSecrets},
-		{"tmpfs for etcd", l.mountData},
-		{"etcd, kube-apiserver" + full(", containerd, images"), func() error { return l.startServers(ctx) }},
-		{"controllers, " + full("kubelet, ") + "kube-proxy", func() error { return l.startNodes(ctx) }},
-	}
-	for _, s := range steps {
+	for _, s := range steps(ctx) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -173,6 +169,29 @@ func (l *Lab) make(ctx context.Context) error {
 		}
 	}
 	return l.save(true)
+}
+
+// step is one of those that a lab is made in.
+type step struct {
+	what string
+	do   func() error
+}
+
+// ownSteps make a lab in namespaces.
+func (l *Lab) ownSteps(ctx context.Context) []step {
+	full := func(words string) string {
+		if l.opts.Light {
+			return ""
+		}
+		return words
+	}
+	return []step{
+		{"network: switch, nodes, client, router", l.buildNetwork},
+		{"certificates and kubeconfigs", l.writeSecrets},
+		{"tmpfs for etcd", l.mountData},
+		{"etcd, kube-apiserver" + full(", containerd, images"), func() error { return l.startServers(ctx) }},
+		{"controllers, " + full("kubelet, ") + "kube-proxy", func() error { return l.startNodes(ctx) }},
+	}
 }
 
 // startServers starts the control plane and, beside it, the nodes' containerds.

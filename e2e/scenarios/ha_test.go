@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bellwether-lb/bellwether/e2e/lab"
 	"github.com/bellwether-lb/bellwether/e2e/probe"
 )
 
@@ -205,19 +204,13 @@ func TestARollingRestartOfTheSpeakersIsSeamless(t *testing.T) {
 func TestEveryAddressAnswersWhileTheAPIServerIsAway(t *testing.T) {
 	s := onFullLab(t)
 	before := s.several(4)
-	server, err := s.Lab.Process(lab.Control, lab.APIServer)
+	stop, prober := s.probing(20*time.Millisecond, values(before)...)
+	restart, err := s.Lab.StopAPIServer(s.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, prober := s.probing(20*time.Millisecond, values(before)...)
-	if err := server.Kill(); err != nil {
-		t.Fatal(err)
-	}
 	time.Sleep(30 * time.Second)
-	if err := s.Lab.Restart(server); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Lab.WaitAPIServer(s.ctx); err != nil {
+	if err := restart(s.ctx); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * time.Second)

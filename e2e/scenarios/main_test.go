@@ -35,7 +35,7 @@ func newShared(o lab.Options) *shared {
 }
 
 var (
-	full  = newShared(lab.Options{Name: "scenarios", Log: os.Stderr})
+	full  = newShared(fullLab())
 	light = newShared(lab.Options{Name: "allocation", Light: true, Nodes: 1, Log: os.Stderr})
 	// segmented has several nodes that are quick to lose and to mend: the speakers are plain processes.
 	segmented = newShared(lab.Options{Name: "segment", Light: true, Nodes: 3, Log: os.Stderr})
@@ -72,6 +72,10 @@ func TestMain(m *testing.M) {
 	release, err := labtest.Machine(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL: wait for the machine:", err)
+		os.Exit(1)
+	}
+	if err := choose(); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL: choose the scenarios:", err)
 		os.Exit(1)
 	}
 	code := m.Run()

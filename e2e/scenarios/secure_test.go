@@ -42,7 +42,7 @@ subjects: [{kind: ServiceAccount, name: scraper, namespace: default}]}
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: "bellwether.example"}
 	token := s.must("create", "token", "scraper", "-n", "default")
-	node := s.Lab.Addrs("node-1")[0]
+	node := s.Lab.Nodes()[0].Addrs[0]
 	for _, c := range []struct {
 		url, token string
 		code       int

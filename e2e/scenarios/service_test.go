@@ -84,7 +84,8 @@ func TestLocalTrafficIsAnnouncedOnlyWhereAnEndpointServes(t *testing.T) {
 	a := s.addresses("local", 1)[0]
 	time.Sleep(500 * time.Millisecond)
 	s.silent(a)
-	for _, node := range []string{"node-2", "node-3"} {
+	for _, n := range s.Lab.Nodes()[1:] {
+		node := n.Name
 		pod := fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: only-%s, labels: {app: web}}, spec: {nodeName: %s, terminationGracePeriodSeconds: 0,
 containers: [{name: web, image: "bellwether-lab/webserver:dev", imagePullPolicy: IfNotPresent}]}}`, node, node)
 		if _, err := s.Apply(s.ctx, pod); err != nil {

@@ -19,7 +19,7 @@ const usage = `lab runs a real Kubernetes in network namespaces of this machine,
 
 usage: lab [--name LAB] VERB ...
 
-  up [--nodes N] [--ipv6=false] [--light] [--neighbours N]
+  up [--nodes N] [--ipv6=false] [--light | --kind [--node-image IMAGE]] [--neighbours N]
                           bring the lab up; says so when it is up already
   down                    take it down; leaves nothing behind, also after a crash
   status                  say what runs where
@@ -33,7 +33,8 @@ usage: lab [--name LAB] VERB ...
 
 WHERE is node-1, node-2 ..., client, router, control or switch.
 LAB tells labs on one machine apart; $BELLWETHER_LAB, else "lab", when it is not given.
---light leaves out kubelets and containers: up in seconds, for benchmarks and most scenarios.`
+--light leaves out kubelets and containers: up in seconds, for benchmarks and most scenarios.
+--kind has kind make the nodes, as Docker containers, instead of the lab: their names are those of its workers.`
 
 // program is one run of the command.
 type program struct {
@@ -84,6 +85,8 @@ func (p *program) up(ctx context.Context, args []string) error {
 	flags.IntVar(&o.Nodes, "nodes", 3, "how many nodes")
 	ipv6 := flags.Bool("ipv6", true, "IPv6 beside IPv4")
 	flags.BoolVar(&o.Light, "light", false, "no kubelets and no containers")
+	flags.BoolVar(&o.Kind, "kind", false, "a cluster of kind's")
+	flags.StringVar(&o.NodeImage, "node-image", "", "image of kind's nodes")
 	flags.IntVar(&o.NeighbourTable, "neighbours", 0, "raise the machine's limit of neighbour entries to this while the lab is up")
 	if err := flags.Parse(args); err != nil {
 		return ignoreHelp(err)
