@@ -49,7 +49,7 @@ type Machine struct {
 func (m Machine) NetNS() string { return "/proc/" + strconv.Itoa(m.PID) + "/ns/net" }
 
 // configuration is kind's. Nothing that is tried here looks a name up, and machines with cgroup v1 are welcome.
-var configuration = template.Must(template.New("kind").Parse(`kind: Cluster
+const configuration = `kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 networking:
   ipFamily: {{if gt (len .Ranges) 1}}dual{{else}}ipv4{{end}}
@@ -67,23 +67,32 @@ kubeadmConfigPatches:
 nodes:
 - role: control-plane
 {{range .Workers}}- role: worker
-{{end}}`)) //nolint:gochecknoglobals // a constant that needs parsing
+{{end}}`
+
+func configure(s Spec) (io.Reader, error) {
+	t, err := template.New("kind").Parse(configuration)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	return &out, t.Execute(&out, s)
+}
 
 // Create makes the network and the cluster, and waits until its nodes are ready. It fails where the daemon has its network elsewhere.
 func (c Cluster) Create(ctx context.Context, s Spec, log io.Writer) error {
 	if err := c.createNetwork(ctx, s.Ranges); err != nil {
 		return err
 	}
-	var config bytes.Buffer
-	if err := configuration.Execute(&config, s); err != nil {
+	config, err := configure(s)
+	if err != nil {
 		return fmt.Errorf("write kind's configuration: %w", err)
 	}
-	args := []string{"create", "cluster", "--name", c.Name, "--config", "-", "--kubeconfig", os.DevNull, "--wait", "180s", "--retain"}
+	args := []string{"create", "cluster", "--name", c.Name, "--config", "-", "--kubeconfig", os.DevNull, "--wait", "180s"}
 	if s.Image != "" {
 		args = append(args, "--image", s.Image)
 	}
 	cmd := c.kind(ctx, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = &config, log, log
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = config, log, log
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("kind create cluster: %w", err)
 	}

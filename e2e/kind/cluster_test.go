@@ -1,7 +1,7 @@
 package kind
 
 import (
-	"bytes"
+	"io"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -19,16 +19,20 @@ func TestConfigurationOfEitherFamily(t *testing.T) {
 		{[]Range{four}, "ipv4", "198.19.0.0/17", "198.19.128.0/20"},
 		{[]Range{four, six}, "dual", "198.19.0.0/17,fd00::/56", "198.19.128.0/20,fd01::/112"},
 	} {
-		var text bytes.Buffer
-		if err := configuration.Execute(&text, Spec{Workers: 2, Ranges: c.ranges}); err != nil {
+		config, err := configure(Spec{Workers: 2, Ranges: c.ranges})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(config)
+		if err != nil {
 			t.Fatal(err)
 		}
 		var got struct {
 			Networking struct{ IPFamily, PodSubnet, ServiceSubnet string }
 			Nodes      []struct{ Role string }
 		}
-		if err := yaml.Unmarshal(text.Bytes(), &got); err != nil {
-			t.Fatalf("%v in\n%s", err, text.String())
+		if err := yaml.Unmarshal(text, &got); err != nil {
+			t.Fatalf("%v in\n%s", err, text)
 		}
 		if n := got.Networking; n.IPFamily != c.family || n.PodSubnet != c.pods || n.ServiceSubnet != c.service || len(got.Nodes) != 3 {
 			t.Errorf("%d families: %+v", len(c.ranges), got)

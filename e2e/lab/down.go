@@ -49,13 +49,13 @@ func (l *Lab) down(ctx context.Context) error {
 	if l.dir != filepath.Join(stateRoot, l.opts.Name) {
 		return fmt.Errorf("lab %s is not kept in %s", l.opts.Name, l.dir)
 	}
-	if err := l.killAll(); err != nil {
-		return err
-	}
 	if l.opts.Kind {
 		if err := l.cluster().Delete(ctx); err != nil {
 			return err
 		}
+	}
+	if err := l.killAll(); err != nil {
+		return err
 	}
 	if err := l.removeMachines(); err != nil {
 		return err

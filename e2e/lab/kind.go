@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
@@ -84,6 +85,9 @@ func (l *Lab) adopt(ctx context.Context) error {
 	}
 	for _, m := range machines {
 		if !m.ControlPlane {
+			if err := l.bindKind(m); err != nil {
+				return err
+			}
 			l.workers = append(l.workers, Node{Name: m.Name, Index: len(l.workers) + 1, Addrs: m.Addrs})
 			continue
 		}
@@ -155,13 +159,15 @@ func (l *Lab) isWorker(where string) bool {
 	return slices.ContainsFunc(l.workers, func(n Node) bool { return n.Name == where })
 }
 
-// kindNetNS is the network namespace of a node of kind's as long as it has power, and a path that leads nowhere when it has none.
-func (l *Lab) kindNetNS(node string) string {
-	m, err := l.kindMachine(context.Background(), node)
-	if err != nil {
-		return filepath.Join(l.dir, "no-power", node)
+// bindKind gives a node's network namespace, which is another each time the node gets power, the path that all places' have.
+func (l *Lab) bindKind(m kind.Machine) error {
+	if err := errors.Join(deleteNS(nsName(l.opts.Name, m.Name)), os.MkdirAll(nsDir, 0o755), os.WriteFile(l.NetNS(m.Name), nil, 0o444)); err != nil {
+		return err
 	}
-	return m.NetNS()
+	if err := unix.Mount(m.NetNS(), l.NetNS(m.Name), "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind the network namespace of %s: %w", m.Name, err)
+	}
+	return nil
 }
 
 func (l *Lab) kindMachine(ctx context.Context, node string) (kind.Machine, error) {
@@ -200,7 +206,10 @@ func (l *Lab) kindPowerOff(ctx context.Context, node string) error {
 	if err := l.setPort(node, false); err != nil {
 		return fmt.Errorf("cut the link of %s: %w", node, err)
 	}
-	return l.cluster().Kill(ctx, node)
+	if err := l.cluster().Kill(ctx, node); err != nil {
+		return err
+	}
+	return deleteNS(nsName(l.opts.Name, node))
 }
 
 // kindPowerOn starts a node's container, which may only have the address that it had.
@@ -215,7 +224,7 @@ func (l *Lab) kindPowerOn(ctx context.Context, n Node) error {
 	if !slices.Equal(m.Addrs, n.Addrs) {
 		return fmt.Errorf("%s had %v, and Docker gave it %v", n.Name, n.Addrs, m.Addrs)
 	}
-	return nil
+	return l.bindKind(m)
 }
 
 // stopKindServer ends the API server, a static pod, and keeps the kubelet from starting it until restart is called.

@@ -204,14 +204,10 @@ func (l *Lab) Addrs(where string) []netip.Addr {
 
 // NetNS is the path of a place's network namespace, for InNetNS and nsenter.
 func (l *Lab) NetNS(where string) string {
-	switch {
-	case l.opts.Kind && where == Switch: // Docker's bridge is among this machine's own links
+	if l.opts.Kind && where == Switch { // Docker's bridge is among this machine's own links
 		return fmt.Sprintf("/proc/%d/ns/net", os.Getpid())
-	case l.opts.Kind && l.isWorker(where):
-		return l.kindNetNS(where)
-	default:
-		return nsPath(l.opts.Name, where)
 	}
+	return nsPath(l.opts.Name, where)
 }
 
 // Dial connects from inside a place. The address is literal, not a name.

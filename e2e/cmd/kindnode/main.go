@@ -35,12 +35,13 @@ func main() {
 	tag := flag.String("tag", "bellwether-lab/kind-node:dev", "`name` of the image")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := build(ctx, *tag); err != nil {
+	err := build(ctx, *tag)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "kindnode:", err)
 		os.Exit(1)
 	}
-	fmt.Println(*tag)
+	fmt.Fprintln(os.Stdout, *tag)
 }
 
 func build(ctx context.Context, tag string) (err error) {
@@ -56,13 +57,13 @@ func build(ctx context.Context, tag string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := builder{ctx, dir, bins}
-	for _, step := range []func() error{b.copyFiles, b.copyPrograms, b.installPackages, b.packPrograms} {
+	b := builder{ctx, dir, bins, tag}
+	for _, step := range []func() error{b.copyFiles, b.copyPrograms, b.installPackages, b.packPrograms, b.packNode} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	return b.docker("build", "--quiet", "--tag", tag, dir)
+	return nil
 }
 
 // builder fills a folder with what the images are built of.
@@ -70,6 +71,7 @@ type builder struct {
 	context.Context
 	dir  string
 	bins components.Binaries
+	tag  string
 }
 
 func (b builder) path(parts ...string) string {
@@ -185,6 +187,8 @@ func (b builder) names() (map[string]string, error) {
 	}
 	return names, nil
 }
+
+func (b builder) packNode() error { return b.docker("build", "--quiet", "--tag", b.tag, b.dir) }
 
 func (b builder) docker(args ...string) error { return b.run("docker", args...) }
 
