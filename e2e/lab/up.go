@@ -113,6 +113,9 @@ func (o Options) String() string {
 // that was powered off on purpose is not a fault.
 func (l *Lab) broken(ctx context.Context) error {
 	for _, where := range l.Places() {
+		if l.opts.Kind && l.PoweredOff(where) {
+			continue // its namespace went with its power
+		}
 		if _, ok := nsInode(l.NetNS(where)); !ok {
 			return fmt.Errorf("namespace %s is gone", nsName(l.opts.Name, where))
 		}
