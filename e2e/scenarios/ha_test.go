@@ -200,23 +200,3 @@ func TestARollingRestartOfTheSpeakersIsSeamless(t *testing.T) {
 	s.allAnswered(stop(), prober)
 	s.unmoved(before)
 }
-
-func TestEveryAddressAnswersWhileTheAPIServerIsAway(t *testing.T) {
-	s := onFullLab(t)
-	before := s.several(4)
-	stop, prober := s.probing(20*time.Millisecond, values(before)...)
-	restart, err := s.Lab.StopAPIServer(s.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(30 * time.Second)
-	if err := restart(s.ctx); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(2 * time.Second)
-	s.allAnswered(stop(), prober)
-	s.have(manifest("later", ""))
-	a := s.addresses("later", 1)[0]
-	s.owner(a, "")
-	s.unmoved(before)
-}
