@@ -36,7 +36,7 @@ func (b bar) String() string { return b.of + " " + number(b.at) }
 func (f figure) summary() summary {
 	sorted := slices.Sorted(slices.Values(f.values))
 	n := len(sorted)
-	s := summary{min: sorted[0], median: sorted[n/2], p99: sorted[99*(n-1)/100], max: sorted[n-1]}
+	s := summary{min: sorted[0], median: sorted[n/2], p99: sorted[(99*n+99)/100-1], max: sorted[n-1]}
 	if f.bar > 0 {
 		s.bars, s.missed = append(s.bars, bar{"median", f.bar}), s.median > f.bar
 	}
