@@ -54,11 +54,11 @@ func FullPackages() []Package {
 	)
 }
 
-// NodePackages are what it takes to make an image of kind's nodes.
+// NodePackages are what it takes, beside Docker, to make an image of kind's nodes.
 func NodePackages() []Package {
 	return append(FullPackages(),
-		Package{"docker.io", "docker", "building images"},
 		Package{"mmdebstrap", "mmdebstrap", "putting Debian's packages into an image"},
+		Package{"debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "knowing Debian's packages"},
 	)
 }
 

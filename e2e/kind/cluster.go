@@ -10,9 +10,12 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 )
 
 // Cluster is one of kind's clusters, there or not.
@@ -21,6 +24,8 @@ type Cluster struct {
 	Name string
 	// Program is kind's executable.
 	Program string
+	// Dir is a folder for what kind writes.
+	Dir string
 }
 
 // Range is one address family of a plan.
@@ -42,6 +47,7 @@ type Machine struct {
 	Name         string
 	ControlPlane bool
 	PID          int          // of its first process; 0 without power
+	Started      time.Time    // when it last got power
 	Addrs        []netip.Addr // IPv4, then IPv6; none without power
 }
 
@@ -78,7 +84,8 @@ func configure(s Spec) (io.Reader, error) {
 	return &out, t.Execute(&out, s)
 }
 
-// Create makes the network and the cluster, and waits until its nodes are ready. It fails where the daemon has its network elsewhere.
+// Create makes the network and the cluster, and waits a while until its control plane is ready; workers may still be coming. It fails where the
+// daemon has its network elsewhere.
 func (c Cluster) Create(ctx context.Context, s Spec, log io.Writer) error {
 	if err := c.createNetwork(ctx, s.Ranges); err != nil {
 		return err
@@ -87,7 +94,7 @@ func (c Cluster) Create(ctx context.Context, s Spec, log io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("write kind's configuration: %w", err)
 	}
-	args := []string{"create", "cluster", "--name", c.Name, "--config", "-", "--kubeconfig", os.DevNull, "--wait", "180s"}
+	args := []string{"create", "cluster", "--name", c.Name, "--config", "-", "--kubeconfig", filepath.Join(c.Dir, "kind.conf"), "--wait", "180s"}
 	if s.Image != "" {
 		args = append(args, "--image", s.Image)
 	}
@@ -117,10 +124,19 @@ func (c Cluster) createNetwork(ctx context.Context, ranges []Range) error {
 	return nil
 }
 
-// Delete removes the cluster and its network; what is not there is no error.
+// label is what kind marks its nodes with.
+const label = "label=io.x-k8s.kind.cluster="
+
+// Delete removes the cluster and its network, by their name; what is not there is no error.
 func (c Cluster) Delete(ctx context.Context) error {
-	if out, err := c.kind(ctx, "delete", "cluster", "--name", c.Name, "--kubeconfig", os.DevNull).CombinedOutput(); err != nil {
-		return fmt.Errorf("kind delete cluster: %w: %s", err, out)
+	nodes, err := docker(ctx, "ps", "--all", "--quiet", "--filter", label+c.Name)
+	if err != nil {
+		return err
+	}
+	if nodes != "" {
+		if _, err := docker(ctx, append([]string{"rm", "--force", "--volumes"}, strings.Fields(nodes)...)...); err != nil {
+			return err
+		}
 	}
 	networks, err := docker(ctx, "network", "ls", "--quiet", "--filter", "name=^"+c.Name+"$")
 	if err != nil || networks == "" {
@@ -132,7 +148,7 @@ func (c Cluster) Delete(ctx context.Context) error {
 
 // Machines are the nodes, in the order of their names.
 func (c Cluster) Machines(ctx context.Context) ([]Machine, error) {
-	names, err := docker(ctx, "ps", "--all", "--filter", "label=io.x-k8s.kind.cluster="+c.Name, "--format", "{{.Names}}")
+	names, err := docker(ctx, "ps", "--all", "--filter", label+c.Name, "--format", "{{.Names}}")
 	if err != nil || names == "" {
 		return nil, err
 	}
@@ -159,7 +175,7 @@ func (c Cluster) Kubeconfig(ctx context.Context, server string) ([]byte, error) 
 	return []byte(strings.Join(lines, "")), nil
 }
 
-// Load gives every node the images of a tarball.
+// Load gives every node the images of a tarball. All must have power.
 func (c Cluster) Load(ctx context.Context, tarball string) error {
 	if out, err := c.kind(ctx, "load", "image-archive", tarball, "--name", c.Name).CombinedOutput(); err != nil {
 		return fmt.Errorf("kind load image-archive %s: %w: %s", tarball, err, out)
@@ -173,10 +189,22 @@ func (c Cluster) Kill(ctx context.Context, node string) error {
 	return err
 }
 
-// Start boots a node again.
-func (c Cluster) Start(ctx context.Context, node string) error {
-	_, err := docker(ctx, "start", node)
-	return err
+// Start boots a node again, with the addresses that it had: left to itself, Docker gives it those that are free.
+func (c Cluster) Start(ctx context.Context, node string, addrs []netip.Addr) error {
+	connect := []string{"network", "connect"}
+	for _, a := range addrs {
+		if a.Is4() {
+			connect = append(connect, "--ip", a.String())
+		} else {
+			connect = append(connect, "--ip6", a.String())
+		}
+	}
+	for _, args := range [][]string{{"network", "disconnect", "--force", c.Name, node}, append(connect, c.Name, node), {"start", node}} {
+		if _, err := docker(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Shell runs a shell's command on a node.
@@ -209,8 +237,11 @@ func docker(ctx context.Context, args ...string) (string, error) {
 
 // inspected is what is read of "docker inspect".
 type inspected struct {
-	Name   string
-	State  struct{ Pid int }
+	Name  string
+	State struct {
+		Pid       int
+		StartedAt time.Time
+	}
 	Config struct{ Labels map[string]string }
 
 	NetworkSettings struct {
@@ -225,7 +256,7 @@ func parse(data []byte, network string) ([]Machine, error) {
 	}
 	var list []Machine
 	for _, i := range all {
-		m := Machine{Name: strings.TrimPrefix(i.Name, "/"), PID: i.State.Pid, ControlPlane: i.Config.Labels["io.x-k8s.kind.role"] == "control-plane"}
+		m := Machine{Name: strings.TrimPrefix(i.Name, "/"), PID: i.State.Pid, Started: i.State.StartedAt, ControlPlane: i.Config.Labels["io.x-k8s.kind.role"] == "control-plane"}
 		on := i.NetworkSettings.Networks[network]
 		for _, text := range []string{on.IPAddress, on.GlobalIPv6Address} {
 			if text == "" {
@@ -239,5 +270,6 @@ func parse(data []byte, network string) ([]Machine, error) {
 		}
 		list = append(list, m)
 	}
+	slices.SortFunc(list, func(a, b Machine) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }

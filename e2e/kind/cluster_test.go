@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -42,13 +43,13 @@ func TestConfigurationOfEitherFamily(t *testing.T) {
 
 func TestMachinesOfWhatDockerSays(t *testing.T) {
 	got, err := parse([]byte(`[
+{"Name": "/c-worker", "State": {"Pid": 0, "StartedAt": "2026-01-02T03:04:05Z"}, "Config": {"Labels": {"io.x-k8s.kind.role": "worker"}},
+ "NetworkSettings": {"Networks": {"c": {"IPAddress": "", "GlobalIPv6Address": ""}}}},
 {"Name": "/c-control-plane", "State": {"Pid": 7}, "Config": {"Labels": {"io.x-k8s.kind.role": "control-plane"}},
- "NetworkSettings": {"Networks": {"c": {"IPAddress": "198.18.0.16", "GlobalIPv6Address": "fd00::10"}}}},
-{"Name": "/c-worker", "State": {"Pid": 0}, "Config": {"Labels": {"io.x-k8s.kind.role": "worker"}},
- "NetworkSettings": {"Networks": {"c": {"IPAddress": "", "GlobalIPv6Address": ""}}}}]`), "c")
+ "NetworkSettings": {"Networks": {"c": {"IPAddress": "198.18.0.16", "GlobalIPv6Address": "fd00::10"}}}}]`), "c")
 	want := []Machine{
-		{"c-control-plane", true, 7, []netip.Addr{netip.MustParseAddr("198.18.0.16"), netip.MustParseAddr("fd00::10")}},
-		{"c-worker", false, 0, nil},
+		{"c-control-plane", true, 7, time.Time{}, []netip.Addr{netip.MustParseAddr("198.18.0.16"), netip.MustParseAddr("fd00::10")}},
+		{"c-worker", false, 0, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), nil},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v; want %+v", got, err, want)

@@ -49,10 +49,9 @@ func (l *Lab) down(ctx context.Context) error {
 	if l.dir != filepath.Join(stateRoot, l.opts.Name) {
 		return fmt.Errorf("lab %s is not kept in %s", l.opts.Name, l.dir)
 	}
-	if l.opts.Kind {
-		if err := l.cluster().Delete(ctx); err != nil {
-			return err
-		}
+	// Without a record, too: Docker starts its containers again after the machine has.
+	if err := l.cluster().Delete(ctx); err != nil && l.opts.Kind {
+		return err
 	}
 	if err := l.killAll(); err != nil {
 		return err

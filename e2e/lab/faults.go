@@ -19,8 +19,14 @@ func (l *Lab) SetInterface(where string, up bool) error {
 	return nil
 }
 
+// errNotKind is what a lab of kind's says to faults of a network that is not its own.
+var errNotKind = errors.New("the network is Docker's: this can be done to the lab's own nodes only")
+
 // Plug gives a place that was unplugged an interface of the same name, which has another index and this MAC.
 func (l *Lab) Plug(where string, mac net.HardwareAddr) error {
+	if l.opts.Kind {
+		return errNotKind
+	}
 	if err := l.plug(Switch, where, where, mac); err != nil {
 		return err
 	}
@@ -29,6 +35,9 @@ func (l *Lab) Plug(where string, mac net.HardwareAddr) error {
 
 // Unplug takes a place's interface away.
 func (l *Lab) Unplug(where string) error {
+	if l.opts.Kind {
+		return errNotKind
+	}
 	return InNetNS(l.NetNS(where), func() error {
 		old, err := netlink.LinkByName(link)
 		if err != nil {
@@ -73,6 +82,9 @@ const other = "br1"
 
 // Part moves places to another switch, which is not connected to the first, until heal is called.
 func (l *Lab) Part(places ...string) (heal func() error, err error) {
+	if l.opts.Kind {
+		return nil, errNotKind
+	}
 	move := func(to string) error {
 		return InNetNS(l.NetNS(Switch), func() error {
 			br, err := netlink.LinkByName(to)

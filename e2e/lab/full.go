@@ -82,7 +82,7 @@ func (l *Lab) packImages(ctx context.Context) error {
 func (l *Lab) imageDir() string { return filepath.Join(l.dataDir(), "images") }
 
 // LoadImages gives every node the container images of these tarballs. A node
-// without power gets them when it boots.
+// without power gets them when it boots; of kind's nodes all must have power.
 func (l *Lab) LoadImages(ctx context.Context, tarballs ...string) error {
 	if l.opts.Light {
 		return errors.New("load images: this lab is light: its nodes run no containers")

@@ -29,7 +29,7 @@ const (
 
 // cluster is the one of a lab of kind's, whose nodes are Docker containers.
 func (l *Lab) cluster() kind.Cluster {
-	return kind.Cluster{Name: "bw-" + l.opts.Name, Program: l.bins["kind"]}
+	return kind.Cluster{Name: "bw-" + l.opts.Name, Program: l.bins["kind"], Dir: l.dir}
 }
 
 // kindSteps make a lab of kind's: the cluster on a network of Docker's, and the lab's other machines beside it.
@@ -147,6 +147,11 @@ func (l *Lab) loadKindImages(ctx context.Context) error {
 }
 
 func (l *Lab) giveKind(ctx context.Context, tarballs []string) error {
+	for _, w := range l.workers {
+		if l.PoweredOff(w.Name) {
+			return fmt.Errorf("load images: %s has no power, and kind loads them on all nodes or none: power it on first", w.Name)
+		}
+	}
 	for _, t := range tarballs {
 		if err := l.cluster().Load(ctx, t); err != nil {
 			return err
@@ -212,17 +217,14 @@ func (l *Lab) kindPowerOff(ctx context.Context, node string) error {
 	return deleteNS(nsName(l.opts.Name, node))
 }
 
-// kindPowerOn starts a node's container, which may only have the address that it had.
+// kindPowerOn starts a node's container.
 func (l *Lab) kindPowerOn(ctx context.Context, n Node) error {
-	if err := l.cluster().Start(ctx, n.Name); err != nil {
+	if err := l.cluster().Start(ctx, n.Name, n.Addrs); err != nil {
 		return err
 	}
 	m, err := l.kindMachine(ctx, n.Name)
 	if err != nil {
 		return err
-	}
-	if !slices.Equal(m.Addrs, n.Addrs) {
-		return fmt.Errorf("%s had %v, and Docker gave it %v", n.Name, n.Addrs, m.Addrs)
 	}
 	return l.bindKind(m)
 }

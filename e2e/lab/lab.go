@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	authv1 "k8s.io/api/authentication/v1"
@@ -67,6 +68,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Log == nil {
 		o.Log = io.Discard
+	}
+	if o.NodeImage != "" && !o.Kind {
+		return o, fmt.Errorf("only kind's nodes are made of an image: ask for kind, or leave %s out", o.NodeImage)
 	}
 	if o.Kind && (o.Light || o.Audit || o.Nodes > maxKindNodes) {
 		return o, fmt.Errorf("a lab of kind's has up to %d nodes, all with kubelets, and no audit log", maxKindNodes)
@@ -178,8 +182,11 @@ func (l *Lab) Node(name string) (Node, error) {
 			return n, nil
 		}
 	}
-	all := l.Nodes()
-	return Node{}, fmt.Errorf("lab %s has no node %q (it has %s to %s)", l.opts.Name, name, all[0].Name, all[len(all)-1].Name)
+	var names []string
+	for _, n := range l.Nodes() {
+		names = append(names, n.Name)
+	}
+	return Node{}, fmt.Errorf("lab %s has no node %q (it has %s)", l.opts.Name, name, strings.Join(names, ", "))
 }
 
 // Places lists every namespace by the name that commands take.

@@ -154,14 +154,18 @@ func (l *Lab) boot(ctx context.Context, n Node) error {
 }
 
 // WaitNode waits until a node works again after PowerOn: kube-proxy has written
-// its rules and, in the full mode, the cluster sees the node ready.
+// its rules and, where nodes have kubelets, the cluster sees the node ready. Of
+// kind's nodes only the latter is asked.
 func (l *Lab) WaitNode(ctx context.Context, node string) error {
 	n, err := l.Node(node)
 	if err != nil {
 		return err
 	}
 	if l.opts.Kind {
-		_, err := l.waitKindNode(ctx, node, time.Now())
+		m, err := l.kindMachine(ctx, node)
+		if err == nil {
+			_, err = l.waitKindNode(ctx, node, m.Started.Truncate(time.Second))
+		}
 		return err
 	}
 	if !l.opts.Light {

@@ -68,8 +68,8 @@ func (l *Lab) connect(places []place) error {
 
 const bridge = "br0"
 
-// bridge is the switch's own: Docker's goes by the cluster's name.
-func (l *Lab) bridge() string {
+// Bridge is the switch's: Docker's goes by the cluster's name.
+func (l *Lab) Bridge() string {
 	if l.opts.Kind {
 		return l.cluster().Name
 	}
@@ -84,7 +84,7 @@ func (l *Lab) port(where string) (string, error) {
 	case l.isWorker(where):
 		return l.kindPort(where)
 	default:
-		return "bw-" + where, nil
+		return "bwp-" + where, nil
 	}
 }
 
@@ -166,7 +166,7 @@ func (l *Lab) plug(from, to, port string, mac net.HardwareAddr) error {
 			PeerName:  link, PeerNamespace: netlink.NsFd(peer), PeerHardwareAddr: mac,
 		}
 		if from == Switch {
-			br, err := netlink.LinkByName(l.bridge())
+			br, err := netlink.LinkByName(l.Bridge())
 			if err != nil {
 				return fmt.Errorf("find the bridge: %w", err)
 			}

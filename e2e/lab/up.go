@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,23 +91,24 @@ func (l *Lab) existing(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("lab %s is up already, with other options (%s): take it down first, or name another",
 			l.opts.Name, old.opts)
 	}
+	l.bins, l.workers, l.master = old.bins, old.workers, old.master
 	fmt.Fprintf(l.opts.Log, "lab %s is up already (%s)\n", l.opts.Name, old.opts)
 	return true, nil
 }
 
 // String says in words what was asked for.
 func (o Options) String() string {
-	mode, ip := "full", "IPv4 and IPv6"
+	mode, ip := "full mode", "IPv4 and IPv6"
 	if o.Light {
-		mode = "light"
+		mode = "light mode"
 	}
 	if o.Kind {
-		mode = "kind"
+		mode = "kind's, of " + cmp.Or(o.NodeImage, "kind's own image")
 	}
 	if o.IPv4Only {
 		ip = "IPv4 only"
 	}
-	return fmt.Sprintf("%d nodes, %s mode, %s", o.Nodes, mode, ip)
+	return fmt.Sprintf("%d nodes, %s, %s", o.Nodes, mode, ip)
 }
 
 // broken says what is wrong with a lab that is up, nil when nothing is. A node

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -15,7 +16,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
 	"github.com/bellwether-lb/bellwether/e2e/images"
@@ -34,7 +37,7 @@ const (
 func main() {
 	tag := flag.String("tag", "bellwether-lab/kind-node:dev", "`name` of the image")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := build(ctx, *tag)
 	stop()
 	if err != nil {
@@ -45,6 +48,9 @@ func main() {
 }
 
 func build(ctx context.Context, tag string) (err error) {
+	if out, err := exec.CommandContext(ctx, "docker", "version").CombinedOutput(); err != nil {
+		return fmt.Errorf("images are built by Docker: have its daemon run on this machine: %w: %s", err, out)
+	}
 	if err := components.InstallPackages(ctx, os.Stderr, components.NodePackages()); err != nil {
 		return err
 	}
@@ -125,38 +131,65 @@ func (b builder) packPrograms() error {
 	if err != nil {
 		return err
 	}
-	save := []string{"save", "--output", b.path("images.tar")}
+	sandbox, err := b.sandbox()
+	if err != nil {
+		return err
+	}
+	save := []string{"save", "--output", b.path("images.tar"), sandbox}
+	for _, name := range append(slices.Collect(maps.Values(names)), sandbox) {
+		restore, err := b.lend(name)
+		if err != nil {
+			return err
+		}
+		defer restore()
+	}
 	for program, name := range names {
 		if err := b.docker("build", "--quiet", "--tag", name, "--build-arg", "PROGRAM="+program, "--file", b.path("program.Dockerfile"), b.dir); err != nil {
 			return err
 		}
 		save = append(save, name)
 	}
-	pause, err := b.packPause()
+	return errors.Join(b.packPause(sandbox), b.docker(save...))
+}
+
+// lend takes the name of an image that the machine may have, until restore is called.
+func (b builder) lend(name string) (restore func(), err error) {
+	had, err := exec.CommandContext(b, "docker", "images", "--quiet", name).Output()
+	if err != nil {
+		return nil, fmt.Errorf("docker images: %w", err)
+	}
+	b.Context = context.WithoutCancel(b.Context)
+	return func() {
+		_ = b.docker("rmi", name) // there is none where the build failed
+		if id := strings.TrimSpace(string(had)); id != "" {
+			_ = b.docker("tag", id, name)
+		}
+	}, nil
+}
+
+// packPause packs the lab's own pause under another name.
+func (b builder) packPause(name string) error {
+	source, err := components.Source()
 	if err != nil {
 		return err
 	}
-	return b.docker(append(save, pause)...)
-}
-
-// packPause packs the lab's own pause under the name that kind's configuration of containerd has for it.
-func (b builder) packPause() (string, error) {
-	source, err := components.Source()
-	if err != nil {
-		return "", err
-	}
 	repo, err := images.FindRepo(source)
 	if err != nil {
-		return "", err
+		return err
 	}
 	specs, err := images.Select([]string{"pause"})
 	if err != nil {
-		return "", err
+		return err
 	}
 	image, err := images.Builder{Repo: repo, Version: "dev"}.Pack(b, specs[0], runtime.GOARCH, b.path("packed"))
 	if err != nil {
-		return "", err
+		return err
 	}
+	return errors.Join(b.docker("load", "--input", image.File), b.docker("tag", image.Reference, name), b.docker("rmi", image.Reference))
+}
+
+// sandbox is the name that kind's configuration of containerd has for pause.
+func (b builder) sandbox() (string, error) {
 	config, err := os.ReadFile(b.path("kind", "etc", "containerd", "config.toml"))
 	if err != nil {
 		return "", err
@@ -165,7 +198,7 @@ func (b builder) packPause() (string, error) {
 	if found == nil {
 		return "", errors.New("kind's configuration of containerd names no sandbox_image")
 	}
-	return string(found[1]), errors.Join(b.docker("load", "--input", image.File), b.docker("tag", image.Reference, string(found[1])))
+	return string(found[1]), nil
 }
 
 // names are the images' by program.

@@ -204,7 +204,7 @@ func (p *program) tcpdump(ctx context.Context, args []string) error {
 	}
 	on := "eth0"
 	if where == lab.Switch {
-		on = "br0"
+		on = l.Bridge()
 	}
 	return p.runIn(ctx, l, where, append([]string{"tcpdump", "-i", on, "-n", "-e", "-l"}, rest...)...)
 }

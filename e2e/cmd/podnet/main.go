@@ -1,5 +1,5 @@
 // Podnet is the pod network of the node image that this project makes for kind: it writes a node's CNI configuration and keeps routes to the
-// pods of all other nodes. It stands in for what kind's own images pull from a registry.
+// pods of all other nodes. It stands where kind's own images have kindnet.
 package main
 
 import (
