@@ -135,14 +135,12 @@ func (b builder) packPrograms() error {
 	if err != nil {
 		return err
 	}
-	save := []string{"save", "--output", b.path("images.tar"), sandbox}
-	for _, name := range append(slices.Collect(maps.Values(names)), sandbox) {
-		restore, err := b.lend(name)
-		if err != nil {
-			return err
-		}
-		defer restore()
+	restore, err := b.lend(append(slices.Collect(maps.Values(names)), sandbox))
+	if err != nil {
+		return err
 	}
+	defer restore()
+	save := []string{"save", "--output", b.path("images.tar"), sandbox}
 	for program, name := range names {
 		if err := b.docker("build", "--quiet", "--tag", name, "--build-arg", "PROGRAM="+program, "--file", b.path("program.Dockerfile"), b.dir); err != nil {
 			return err
@@ -152,17 +150,23 @@ func (b builder) packPrograms() error {
 	return errors.Join(b.packPause(sandbox), b.docker(save...))
 }
 
-// lend takes the name of an image that the machine may have, until restore is called.
-func (b builder) lend(name string) (restore func(), err error) {
-	had, err := exec.CommandContext(b, "docker", "images", "--quiet", name).Output()
-	if err != nil {
-		return nil, fmt.Errorf("docker images: %w", err)
-	}
+// lend takes names of images that the machine may have, until restore is called.
+func (b builder) lend(names []string) (restore func(), err error) {
 	b.Context = context.WithoutCancel(b.Context)
+	had := map[string]string{}
+	for _, name := range names {
+		id, err := exec.CommandContext(b, "docker", "images", "--quiet", name).Output()
+		if err != nil {
+			return nil, fmt.Errorf("docker images: %w", err)
+		}
+		had[name] = strings.TrimSpace(string(id))
+	}
 	return func() {
-		_ = b.docker("rmi", name) // there is none where the build failed
-		if id := strings.TrimSpace(string(had)); id != "" {
-			_ = b.docker("tag", id, name)
+		for name, id := range had {
+			_ = b.docker("rmi", name) // there is none where the build failed
+			if id != "" {
+				_ = b.docker("tag", id, name)
+			}
 		}
 	}, nil
 }
