@@ -56,10 +56,6 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 
 // WaitAPIServer waits until the API server says that it is ready.
 func (l *Lab) WaitAPIServer(ctx context.Context) error {
-	client, err := l.Client()
-	if err != nil {
-		return err
-	}
 	p, err := l.Process(Control, APIServer)
 	if err != nil {
 		return err
@@ -68,8 +64,17 @@ func (l *Lab) WaitAPIServer(ctx context.Context) error {
 		if !p.Alive() {
 			return giveUp(fmt.Errorf("kube-apiserver ended; its last lines:\n%s", p.LogTail(15)))
 		}
-		return client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+		return l.apiServerReady(ctx)
 	})
+}
+
+// apiServerReady is nil when the API server says that it is ready.
+func (l *Lab) apiServerReady(ctx context.Context) error {
+	client, err := l.Client()
+	if err != nil {
+		return err
+	}
+	return client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
 // StopAPIServer kills the API server. It stays dead until restart is called, which waits until it is ready.

@@ -208,9 +208,6 @@ func (l *Lab) kindPort(node string) (string, error) {
 }
 
 func (l *Lab) kindPowerOff(ctx context.Context, node string) error {
-	if err := l.setPort(node, false); err != nil {
-		return fmt.Errorf("cut the link of %s: %w", node, err)
-	}
 	if err := l.cluster().Kill(ctx, node); err != nil {
 		return err
 	}
@@ -236,13 +233,7 @@ func (l *Lab) stopKindServer(ctx context.Context) (restart func(context.Context)
 		if err := l.cluster().Shell(ctx, l.master, "mv "+away+" "+manifest); err != nil {
 			return err
 		}
-		client, err := l.Client()
-		if err != nil {
-			return err
-		}
-		return waitFor(ctx, 90*time.Second, "the API server to be ready", func(ctx context.Context) error {
-			return client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-		})
+		return waitFor(ctx, 90*time.Second, "the API server to be ready", l.apiServerReady)
 	}
 	return restart, l.cluster().Shell(ctx, l.master, "mv "+manifest+" "+away+"; pkill -KILL -x kube-apiserver")
 }

@@ -25,13 +25,13 @@ func (l *Lab) PowerOff(ctx context.Context, node string) error {
 	if err := writeFile(l.offMark(node), nil); err != nil {
 		return err
 	}
-	if l.opts.Kind {
-		return l.kindPowerOff(ctx, node)
-	}
 	// The switch's side goes down first: what dying processes still send, such
 	// as the kernel's FIN for their connections, never reaches anybody.
 	if err := l.setPort(node, false); err != nil {
 		return fmt.Errorf("cut the link of %s: %w", node, err)
+	}
+	if l.opts.Kind {
+		return l.kindPowerOff(ctx, node)
 	}
 	places, err := l.powered(node)
 	if err != nil {

@@ -131,13 +131,9 @@ func (l *Lab) broken(ctx context.Context) error {
 			}
 		}
 	}
-	client, err := l.Client()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); err != nil {
+	if err := l.apiServerReady(ctx); err != nil {
 		return fmt.Errorf("the API server is not ready: %w", err)
 	}
 	return nil

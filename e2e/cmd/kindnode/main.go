@@ -22,6 +22,7 @@ import (
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
 	"github.com/bellwether-lb/bellwether/e2e/images"
+	"github.com/bellwether-lb/bellwether/e2e/product"
 )
 
 //go:embed Dockerfile program.Dockerfile podnet.yaml storage.yaml containerd.conf kubelet.conf
@@ -173,11 +174,7 @@ func (b builder) lend(names []string) (restore func(), err error) {
 
 // packPause packs the lab's own pause under another name.
 func (b builder) packPause(name string) error {
-	source, err := components.Source()
-	if err != nil {
-		return err
-	}
-	repo, err := images.FindRepo(source)
+	repo, err := product.Repo()
 	if err != nil {
 		return err
 	}
