@@ -55,28 +55,8 @@ func (s *syncer) poolOf(v *kube.Service, i int) string {
 	return ""
 }
 
-// windowOver reports whether the old addresses of a Service may go: the window is over, and of no family is only an old one
-// announced. Of the addresses of a family the first is the new one.
+// windowOver reports whether the old addresses of a Service may go.
 func (s *syncer) windowOver(v *kube.Service, owned map[netip.Addr]struct{}, now time.Time) bool {
-	if s.windowLeft(v.Conditions, now) > 0 {
-		return false
-	}
-	var held [2]int
-	for _, a := range v.Held {
-		held[cluster.FamilyOf(a).Index()]++
-	}
-	if max(held[0], held[1]) < 2 { // it holds no old one
-		return true
-	}
-	var announced, seen [2]bool
-	for i, a := range v.Held {
-		f := cluster.FamilyOf(a).Index()
-		is := s.announced(v, a, s.poolOf(v, i), owned)
-		if seen[f] && is && !announced[f] {
-			return false
-		}
-		announced[f] = announced[f] || (!seen[f] && is)
-		seen[f] = true
-	}
-	return true
+	return s.windowLeft(v.Conditions, now) <= 0 &&
+		allocator.OldMayGo(v.Held, func(i int) bool { return s.announced(v, v.Held[i], s.poolOf(v, i), owned) })
 }

@@ -163,6 +163,22 @@ func (p *pass) move(i int) {
 	}
 }
 
+// OldMayGo reports whether the old ones of the addresses that a Service holds may go, as far as it is about who is announced: of no
+// family is only an old one. Of the addresses of a family the first is the new one.
+func OldMayGo(held []netip.Addr, announced func(i int) bool) bool {
+	var firsts [2]int // counted from 1, by family index; 0 is none yet
+	for i, a := range held {
+		first := &firsts[cluster.FamilyOf(a).Index()]
+		switch {
+		case *first == 0:
+			*first = i + 1
+		case !announced(*first-1) && announced(i):
+			return false
+		}
+	}
+	return true
+}
+
 // award records that a Service gets an address.
 func (p *pass) award(i int, a netip.Addr) {
 	f := cluster.FamilyOf(a).Index()

@@ -141,16 +141,17 @@ func (w *World) settled(retained []allocator.Retention) outcome {
 		return !covered || pool.RetainFor == 0
 	})
 	for range 10 { // a move takes two: to hold both addresses, and to give up the old one
+		for i := range services {
+			rest.Services[at[i]].Service = services[i]
+		}
+		rest.release(services)
 		assigned := allocator.Assign(w.Config, services, retained, inUse)
 		changed := false
 		for i := range services {
 			o := &assigned.Services[i]
 			s := &services[i]
 			changed = changed || !slices.Equal(s.Held, o.Addrs)
-			s.Held, s.HeldFrom, s.SharedAs, s.OldMayGo = o.Addrs, o.Pools, o.SharedAs, true
-			serving := rest.Services[at[i]].Serving
-			rest.Services[at[i]].Service = *s
-			rest.Services[at[i]].Serving = serving
+			s.Held, s.HeldFrom, s.SharedAs = o.Addrs, o.Pools, o.SharedAs
 			out.services[s.Key] = Standing{Allocation: o.Reason, Message: o.Message()}
 		}
 		if !changed {
@@ -159,6 +160,23 @@ func (w *World) settled(retained []allocator.Retention) outcome {
 	}
 	rest.announced(&out)
 	return out
+}
+
+// release lets Services give up the old addresses that they hold, as the controller does when the window is over.
+func (w *World) release(services []cluster.Service) {
+	var now outcome
+	for i := range services {
+		s := &services[i]
+		s.OldMayGo = allocator.OldMayGo(s.Held, func(at int) bool {
+			if now.services == nil {
+				now = outcome{map[cluster.Key]Standing{}, map[string]announce.BGPPlan{}}
+				w.announced(&now)
+			}
+			return slices.ContainsFunc(now.services[s.Key].Addresses, func(a Announced) bool {
+				return a.Addr == s.Held[at] && (a.Owner != "" || a.Route != "")
+			})
+		})
+	}
 }
 
 // allocated are the Services that the controller allocates for, as it sees them, and where they are in the world.

@@ -33,6 +33,13 @@ func TestPlan(t *testing.T) {
 		{name: "a pool gives up the address, and it is to be another", edit: func(o *config.Objects) {
 			o.Pools[0].Spec.Addresses, o.Pools[0].Spec.OnChange = []v1beta1.AddressRange{"192.0.2.128/32"}, v1beta1.OnChangeRenumber
 		}, want: []string{"shop/web: 192.0.2.10 on OWNER -> 192.0.2.128 on"}},
+		{name: "the other address would be announced by nobody: the old one stays", edit: func(o *config.Objects) {
+			quiet := *o.Pools[0].DeepCopy()
+			quiet.Name, quiet.Spec.Addresses, quiet.Spec.Advertise = "quiet", []v1beta1.AddressRange{"192.0.2.192/28"}, nil
+			o.Pools[0].Spec.Addresses, o.Pools[0].Spec.OnChange = []v1beta1.AddressRange{"192.0.2.128/32"}, v1beta1.OnChangeRenumber
+			o.Pools[0].Spec.AutoAssign = new(bool)
+			o.Pools = append(o.Pools, quiet)
+		}, want: []string{"shop/web: 192.0.2.10 on OWNER -> 192.0.2.10 on OWNER, 192.0.2.192 announced by nobody (Allocated)"}},
 		{name: "nobody advertises any more", edit: func(o *config.Objects) { o.Pools[0].Spec.Advertise = nil },
 			want: []string{"shop/web: 192.0.2.10 on OWNER -> 192.0.2.10 announced by nobody (Allocated)"}},
 		{name: "a pool in use goes: it stays until its last Service has gone", edit: func(o *config.Objects) { o.Pools = nil }},
