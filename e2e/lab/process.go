@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -208,16 +209,16 @@ func (p *Process) Stop(grace time.Duration) error {
 	return p.Kill()
 }
 
+// end sends a signal and waits until the process is gone. One that is about to be gone no longer shows its traits, so that it is
+// waited for as well where the signal is refused, though not for long.
 func (p *Process) end(sig syscall.Signal, wait time.Duration) error {
-	if err := p.Signal(sig); err != nil {
-		if !p.Alive() {
-			return nil
-		}
-		return err
+	refused := p.Signal(sig)
+	if refused != nil {
+		wait = min(wait, time.Second)
 	}
 	for end := time.Now().Add(wait); p.Alive(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			return fmt.Errorf("%s in %s did not end within %s of %s", p.Spec.Name, p.Where, wait, sig)
+			return cmp.Or(refused, fmt.Errorf("%s in %s did not end within %s of %s", p.Spec.Name, p.Where, wait, sig))
 		}
 	}
 	return nil
