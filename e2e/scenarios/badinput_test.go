@@ -108,7 +108,7 @@ func TestBadObjectsAreAnsweredWithASentenceAndHurtNothing(t *testing.T) {
 	if p != nil {
 		t.Cleanup(func() {
 			if t.Failed() {
-				keepLogs(p)
+				keepLogs(p, t.Name())
 			}
 			if err := p.Lab.Down(context.Background()); err != nil {
 				t.Error("take the lab down:", err)

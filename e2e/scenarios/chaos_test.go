@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +56,7 @@ func TestChaos(t *testing.T) {
 	p, err := bringUp(t.Context(), options)
 	t.Cleanup(func() {
 		if p != nil && t.Failed() {
-			keepLogs(p)
+			keepLogs(p, t.Name())
 		}
 		if err := lab.Down(context.Background(), options.Name); err != nil {
 			t.Error(err)
@@ -414,7 +413,4 @@ func (c *chaos) judge(answers, claims probe.Record, b *books, ended time.Time) {
 		}
 	}
 	c.tell("%d answers, of them %d by both as an announcement crossed the question, %d claims on the wire, %d changes of owners; the longest silence was %s; %d ledgers", len(answers), crossed, len(claims), moves, quiet[0], len(b.all))
-	if c.Failed() {
-		c.Logf("the logs are in %s", filepath.Join(c.Repo, "out", "logs", "chaos"))
-	}
 }

@@ -55,6 +55,7 @@ func ledgeredOn(t *testing.T, on *shared, across func(netip.Addr) bool) *ledgere
 	if err != nil {
 		t.Fatal("bring up the light lab:", err)
 	}
+	keepLogsWhenFailed(t, p)
 	s := &ledgered{scene: &scene{T: t, Product: p, ctx: t.Context()}, across: across}
 	if s.client, err = p.Lab.Client(); err != nil {
 		t.Fatal(err)

@@ -83,32 +83,40 @@ func TestMain(m *testing.M) {
 		if !s.started {
 			continue
 		}
-		if p, err := s.up(); err == nil || p != nil {
-			code = max(code, finish(p, code))
+		p, err := s.up()
+		if p == nil {
+			continue
+		}
+		if err != nil {
+			keepLogs(p, "bring-up")
+		}
+		if err := p.Lab.Down(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "FAIL: the lab did not come down:", err)
+			code = 1
 		}
 	}
 	release()
 	os.Exit(code)
 }
 
-// finish keeps the logs of a failed run, and takes the lab down.
-func finish(p *product.Product, code int) int {
-	if code != 0 {
-		keepLogs(p)
-	}
-	if err := p.Lab.Down(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "FAIL: the lab did not come down:", err)
-		return 1
-	}
-	return 0
+// keepLogsWhenFailed keeps the logs as they are when a test has failed: those after it may restart what had them.
+func keepLogsWhenFailed(t *testing.T, p *product.Product) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			keepLogs(p, t.Name())
+		}
+	})
 }
 
-func keepLogs(p *product.Product) {
-	to := filepath.Join(p.Repo, "out", "logs", p.Lab.Options().Name)
+// keepLogs keeps the logs of a lab under out/logs, in a folder of what was done on it.
+func keepLogs(p *product.Product, what string) {
+	to := filepath.Join(p.Repo, "out", "logs", p.Lab.Options().Name, what)
 	if err := p.Lab.CopyLogs(to); err != nil {
 		fmt.Fprintln(os.Stderr, "the logs could not be kept:", err)
 		return
 	}
+	defer fmt.Fprintln(os.Stderr, "logs are in", to)
 	if p.Lab.Options().Light {
 		return
 	}
@@ -117,7 +125,6 @@ func keepLogs(p *product.Product) {
 			"-l", "app.kubernetes.io/component="+component)
 		_ = os.WriteFile(filepath.Join(to, component+".log"), []byte(out), 0o644)
 	}
-	fmt.Fprintln(os.Stderr, "logs are in", to)
 }
 
 // scene is one test's view of a lab.
@@ -134,6 +141,7 @@ func onFullLab(t *testing.T) *scene {
 	if err != nil {
 		t.Fatal("bring up the lab:", err)
 	}
+	keepLogsWhenFailed(t, p)
 	return &scene{T: t, Product: p, ctx: t.Context()}
 }
 
