@@ -39,7 +39,7 @@ type Timings struct {
 	// YieldRecent is how old a foreign claim may be, when a yield begins, to end it at once. Default: 2 s.
 	YieldRecent time.Duration
 	// AskGap is the time after each of the Asks questions that are put before an address is taken from a node which is
-	// believed dead, and AskAgain the time to the next round after somebody has answered. Defaults: 15 ms, 2, 250 ms.
+	// believed dead, and AskAgain that time once somebody has answered. Defaults: 15 ms, 2, 250 ms.
 	AskGap, AskAgain time.Duration
 	Asks             int
 	// ProbeGap is the time after each of the Probes questions that are put about an address which is new to the segment, and

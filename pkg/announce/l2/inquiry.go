@@ -38,8 +38,11 @@ func (a *Announcer) ask(l *line, now time.Time) {
 	left := l.asking[:0]
 	for i, v := range l.asking {
 		asks, gap := a.timings.Asks, a.timings.AskGap
-		if v.first {
+		switch {
+		case v.first:
 			asks, gap = a.timings.Probes, a.timings.ProbeGap
+		case v.rival != cluster.MAC{}: // it lives, and may be late
+			gap = a.timings.AskAgain
 		}
 		switch {
 		case v.phase != inquiring:

@@ -78,11 +78,30 @@ func TestTakingOver(t *testing.T) {
 					t.Errorf("the owner gave it up")
 				}
 				owner.stop()
-				time.Sleep(400 * time.Millisecond)
+				time.Sleep(800 * time.Millisecond)
 				answers(t, seg, a, ourMAC)
 				if st := s.Have().Addrs[a]; st.Contested != (cluster.MAC{}) || len(st.Links) != 1 {
 					t.Errorf("have %+v", st)
 				}
+			},
+			"leaves alone what somebody has who is late": func(t *testing.T, s *speaker, seg *lan) {
+				wire := newNIC(map[string]*lan{"eth0": seg})
+				owner := startSpeaker(t, wire, Timings{})
+				owner.set(t, planOf(right, false, a))
+				time.Sleep(time.Minute)
+				mark := seg.rewind()
+				s.set(t, take(link0, a))
+				rest()
+				for range 20 {
+					thaw := wire.freeze()
+					time.Sleep(190 * time.Millisecond)
+					thaw()
+					time.Sleep(300 * time.Millisecond)
+				}
+				if n := len(seg.announcements(mark, a, ourMAC)); n != 0 {
+					t.Errorf("announced %d times", n)
+				}
+				answers(t, seg, a, otherMAC)
 			},
 			"is over when the owner is heard again and yields": func(t *testing.T, s *speaker, seg *lan) {
 				owner := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
