@@ -249,7 +249,8 @@ func (p *Process) LogTail(lines int) string {
 // PLACE/NAME.log, and in the full mode the logs of pods into NODE/pods: down
 // removes them.
 func (l *Lab) CopyLogs(to string) error {
-	errs := []error{os.RemoveAll(to), os.CopyFS(to, os.DirFS(filepath.Join(l.dir, "logs")))}
+	logs := filepath.Join(l.dir, "logs")
+	errs := []error{os.RemoveAll(to), os.MkdirAll(logs, 0o755), os.CopyFS(to, os.DirFS(logs))} // on kind there may be none
 	for _, n := range l.Nodes() {
 		from := l.machine(n).PodLogs()
 		if _, err := os.Stat(from); err == nil {
