@@ -168,11 +168,10 @@ func (p *pass) move(i int) {
 func OldMayGo(held []netip.Addr, announced func(i int) bool) bool {
 	var firsts [2]int // counted from 1, by family index; 0 is none yet
 	for i, a := range held {
-		first := &firsts[cluster.FamilyOf(a).Index()]
-		switch {
-		case *first == 0:
-			*first = i + 1
-		case !announced(*first-1) && announced(i):
+		f := cluster.FamilyOf(a).Index()
+		if firsts[f] == 0 {
+			firsts[f] = i + 1
+		} else if !announced(firsts[f]-1) && announced(i) {
 			return false
 		}
 	}
