@@ -41,7 +41,7 @@ func (a *Announcer) ask(l *line, now time.Time) {
 		switch {
 		case v.first:
 			asks, gap = a.timings.Probes, a.timings.ProbeGap
-		case v.rival != cluster.MAC{}: // it lives, and may be late
+		case !v.doubted && v.rival != cluster.MAC{} && !a.who.stranger(v.rival): // a speaker that lives, and may be late
 			gap = a.timings.AskAgain
 		}
 		switch {

@@ -237,3 +237,41 @@ func TestMore(t *testing.T) {
 		t.Errorf("with two, one and no more: %v", more)
 	}
 }
+
+// TestWhoWasStarvedAndAnnouncedBeforeItReadKeepsTheAddress: another has taken it over meanwhile, and ceased at the announcement. One of
+// them has to answer, and only one.
+func TestWhoWasStarvedAndAnnouncedBeforeItReadKeepsTheAddress(t *testing.T) {
+	for _, a := range both() {
+		synctest.Test(t, func(t *testing.T) {
+			seg := newLAN()
+			n := newNIC(map[string]*lan{"eth0": seg})
+			s, other := startSpeaker(t, n, Timings{}), startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+			ours, theirs := say(a), planOf(otherLink, false, a)
+			ours.Others, theirs.Others = []cluster.MAC{otherMAC}, []cluster.MAC{ourMAC}
+			s.set(t, ours)
+			time.Sleep(10 * time.Second)
+			mark, thaw := seg.rewind(), n.freeze()
+			seg.send(nil, question(t, a, asker)) // the reader has this one when it stops
+			time.Sleep(150 * time.Millisecond)
+			other.set(t, theirs)
+			time.Sleep(10 * time.Millisecond)
+			answers(t, seg, a, otherMAC)
+			time.Sleep(late)
+			ours.Again = 1
+			s.set(t, ours)
+			thaw()
+			synctest.Wait()
+			for _, f := range seg.tape(mark) {
+				if cluster.MAC(f.frame[6:12]) == ourMAC && cluster.MAC(f.frame[:6]) == asker {
+					t.Errorf("%s: answered what the other had answered", a)
+				}
+			}
+			answers(t, seg, a, ourMAC)
+			if have := s.Have(); have.Overtaken != 0 || len(have.Addrs[a].Links) != 1 {
+				t.Errorf("have %+v", have)
+			}
+			time.Sleep(time.Minute)
+			answers(t, seg, a, ourMAC)
+		})
+	}
+}

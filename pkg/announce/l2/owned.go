@@ -38,6 +38,7 @@ func (s *stations) stranger(m cluster.MAC) bool { return s.allKnown && !s.peer(m
 type ear struct {
 	mode    atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
 	from    atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
+	last    atomic.Int64 // when it was announced last, likewise: who claimed it before that has heard so, and ceased
 	ceased  atomic.Int64 // when the frame came in that ended answering, in Unix nanoseconds: what was asked before is ours to answer
 	claimed atomic.Int64 // last claim of what may be another speaker; written by readers, read by the owner
 	strange atomic.Int64 // last claim of a stranger; likewise
@@ -55,8 +56,9 @@ const (
 	ceding            // ours until somebody else claims it
 )
 
-// announced begins to answer, as the announcement has left.
+// announced notes an announcement that has left, and begins to answer at the first.
 func (e *ear) announced(at time.Time) {
+	e.last.Store(at.UnixNano())
 	if e.mode.Load() == announcing {
 		e.from.Store(at.UnixNano())
 		e.mode.Store(answering)

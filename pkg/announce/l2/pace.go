@@ -50,7 +50,9 @@ func (a *Announcer) speak(l *line, now time.Time) {
 		l.first[0] = nil
 		l.first = l.first[1:]
 		if v.phase == queued && a.announce(v, now) {
-			v.ear.announced(now) // if not before
+			if v.ear.mode.Load() == announcing { // nothing could be sent
+				v.ear.announced(now)
+			}
 			v.phase, v.since, a.stale = live, now, true
 			if v.rival != (cluster.MAC{}) && v.doubtAt.IsZero() {
 				a.doubtFrom(v, now.Add(a.jitter(a.timings.DoubtAgain)))

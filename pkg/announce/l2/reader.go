@@ -123,7 +123,12 @@ func (r *reader) frame(frame []byte) {
 	}
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
-		r.tell(&h, sighted{at: at, stranger: own.who.stranger(h.by), late: age >= late, newer: own.who.peer(h.by) && !h.claims.before(at)})
+		peer := own.who.peer(h.by)
+		older := peer && h.claims.outdates(at)
+		if older { // what was asked before the announcement was the other's to answer
+			h.claims.from.Store(h.claims.last.Load())
+		}
+		r.tell(&h, sighted{at: at, stranger: own.who.stranger(h.by), older: older, late: age >= late && !older, newer: peer && !older})
 	}
 }
 
@@ -140,7 +145,7 @@ func (r *reader) reply(frame []byte, at time.Time) {
 // pay answers the late questions about addresses that nobody has been heard to claim since.
 func (r *reader) pay() {
 	for _, o := range r.belated {
-		if o.asked.mode.Load() < answering || time.Since(o.at) >= tooLate {
+		if o.asked.mode.Load() < answering || o.asked.before(o.at) || time.Since(o.at) >= tooLate {
 			r.counters.Late.Add(1)
 			continue
 		}
@@ -161,6 +166,11 @@ func (e *ear) ours(at time.Time) bool {
 // before reports whether something happened just before the address was announced.
 func (e *ear) before(at time.Time) bool { return justBefore(at, e.from.Load()) }
 
+// outdates reports whether the address was announced just after another speaker claimed it, which has ceased to answer at that.
+func (e *ear) outdates(claim time.Time) bool {
+	return e.mode.Load() == answering && justBefore(claim, e.last.Load())
+}
+
 // justBefore reports whether something happened in the second before a moment, in Unix nanoseconds. Where it seems longer ago, it is
 // the machine's clock that was set.
 func justBefore(at time.Time, moment int64) bool {
@@ -172,8 +182,9 @@ func justBefore(at time.Time, moment int64) bool {
 type sighted struct {
 	at       time.Time // it came in
 	stranger bool      // it is no speaker's
-	late     bool      // it came in late
-	newer    bool      // it is another speaker's that has announced the address later than this one did
+	older    bool      // it is another speaker's, and this one has announced the address since
+	late     bool      // it came in late, and is not older
+	newer    bool      // it is another speaker's, and not older
 }
 
 // tell passes a claim on without ever waiting.
@@ -182,7 +193,7 @@ func (r *reader) tell(h *heard, s sighted) {
 	ended := false
 	if s.stranger {
 		h.claims.strange.Store(now)
-	} else {
+	} else if !s.older {
 		h.claims.claimed.Store(now)
 		mode := h.claims.mode.Load()
 		if s.late && mode == answering {
