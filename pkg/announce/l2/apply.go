@@ -165,7 +165,7 @@ func (a *Announcer) claimed(c claim, now time.Time) {
 	stranger := a.who.stranger(c.by)
 	switch v.phase {
 	case yielding:
-		if stranger {
+		if v.ear.mode.Load() == ceding { // a stranger's, or over
 			return
 		}
 		a.log.Debug("yielded an address to its new owner", "address", c.addr, "link", c.line.link.Name, "owner", c.by)

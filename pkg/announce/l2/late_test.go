@@ -275,3 +275,49 @@ func TestWhoWasStarvedAndAnnouncedBeforeItReadKeepsTheAddress(t *testing.T) {
 		})
 	}
 }
+
+// TestAClaimFromBeforeTheAnnouncementEndsNoYield: who made it has ceased at the announcement, and is about to announce the address anew.
+func TestAClaimFromBeforeTheAnnouncementEndsNoYield(t *testing.T) {
+	known := func(p announce.L2Plan, again int) announce.L2Plan {
+		p.Others, p.Again = []cluster.MAC{otherMAC}, again
+		return p
+	}
+	for _, a := range both() {
+		for name, until := range map[string]func(t *testing.T, s *speaker, seg *lan){
+			"read after it": func(t *testing.T, s *speaker, seg *lan) {
+				s.set(t, known(say(a), 0))
+				time.Sleep(10 * time.Second)
+				thaw := s.nic.freeze()
+				seg.send(nil, question(t, a, asker)) // the reader has this one when it stops
+				time.Sleep(10 * time.Millisecond)
+				seg.send(nil, claimOf(a, otherMAC))
+				time.Sleep(10 * time.Millisecond)
+				s.set(t, known(say(a), 1))
+				s.set(t, known(yield(a), 1))
+				thaw()
+			},
+			"read before it": func(t *testing.T, s *speaker, seg *lan) {
+				s.set(t, known(take(link0, a), 0))
+				seg.send(nil, claimOf(a, otherMAC))
+				time.Sleep(900 * time.Millisecond)
+				s.set(t, known(yield(a), 0))
+			},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				seg := newLAN()
+				s := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+				until(t, s, seg)
+				synctest.Wait()
+				for range 2 {
+					if got := seg.ask(t, a, rest); !slices.Equal(got, []cluster.MAC{ourMAC}) {
+						t.Errorf("%s, %s: answered by %v", a, name, got)
+					}
+					time.Sleep(time.Second)
+				}
+				seg.send(nil, claimOf(a, otherMAC))
+				rest()
+				answers(t, seg, a)
+			})
+		}
+	}
+}

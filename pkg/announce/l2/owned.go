@@ -36,14 +36,15 @@ func (s *stations) stranger(m cluster.MAC) bool { return s.allKnown && !s.peer(m
 // ear is what readers and the owner goroutine share of one voice. Times are nanoseconds since the Announcer was made, and
 // zero for never.
 type ear struct {
-	mode    atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
-	from    atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
-	last    atomic.Int64 // when it was announced last, likewise: who claimed it before that has heard so, and ceased
-	ceased  atomic.Int64 // when the frame came in that ended answering, in Unix nanoseconds: what was asked before is ours to answer
-	claimed atomic.Int64 // last claim of what may be another speaker; written by readers, read by the owner
-	strange atomic.Int64 // last claim of a stranger; likewise
-	late    atomic.Bool  // a claim came in long before it was read; set by readers, cleared by the owner
-	told    atomic.Int64 // last time that the owner was told of one; readers only
+	mode     atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
+	from     atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
+	last     atomic.Int64 // when it was announced last, likewise: who claimed it before that has heard so, and ceased
+	ceased   atomic.Int64 // when the frame came in that ended answering, in Unix nanoseconds: what was asked before is ours to answer
+	claimed  atomic.Int64 // last claim of what may be another speaker; written by readers, read and cleared by the owner
+	speakers atomic.Bool  // that one was certainly another speaker's; likewise
+	strange  atomic.Int64 // last claim of a stranger; likewise
+	late     atomic.Bool  // a claim came in long before it was read; set by readers, cleared by the owner
+	told     atomic.Int64 // last time that the owner was told of one; readers only
 }
 
 // The modes of an ear. That they are apart from the map lets thousands of addresses begin and cease to be answered one by

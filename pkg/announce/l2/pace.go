@@ -61,6 +61,10 @@ func (a *Announcer) speak(l *line, now time.Time) {
 	}
 	for len(l.later) > 0 {
 		v := l.later[0]
+		if v.ear.mode.Load() == asking { // another has announced it, as is about to be told
+			l.later.drop(v)
+			continue
+		}
 		if now.Before(v.due) || !l.repeats.take(now, announcementFrames(v.addr)) {
 			break
 		}
@@ -78,6 +82,9 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 		a.log.Error("cannot announce", "address", v.addr, "error", err)
 	}
 	if v.phase == queued {
+		if v.ear.speakers.Load() {
+			v.ear.claimed.Store(0) // whoever that was ceases at this
+		}
 		v.ear.mode.Store(announcing)
 	}
 	for _, frame := range frames {

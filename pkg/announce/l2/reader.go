@@ -128,7 +128,7 @@ func (r *reader) frame(frame []byte) {
 		if older { // what was asked before the announcement was the other's to answer
 			h.claims.from.Store(h.claims.last.Load())
 		}
-		r.tell(&h, sighted{at: at, stranger: own.who.stranger(h.by), older: older, late: age >= late && !older, newer: peer && !older})
+		r.tell(&h, sighted{at: at, peer: peer, stranger: own.who.stranger(h.by), older: older, late: age >= late})
 	}
 }
 
@@ -168,7 +168,7 @@ func (e *ear) before(at time.Time) bool { return justBefore(at, e.from.Load()) }
 
 // outdates reports whether the address was announced just after another speaker claimed it, which has ceased to answer at that.
 func (e *ear) outdates(claim time.Time) bool {
-	return e.mode.Load() == answering && justBefore(claim, e.last.Load())
+	return e.mode.Load() >= answering && justBefore(claim, e.last.Load())
 }
 
 // justBefore reports whether something happened in the second before a moment, in Unix nanoseconds. Where it seems longer ago, it is
@@ -181,30 +181,32 @@ func justBefore(at time.Time, moment int64) bool {
 // sighted is what there is to know of a claim.
 type sighted struct {
 	at       time.Time // it came in
-	stranger bool      // it is no speaker's
+	peer     bool      // it is certainly another speaker's
+	stranger bool      // it is certainly no speaker's
 	older    bool      // it is another speaker's, and this one has announced the address since
-	late     bool      // it came in late, and is not older
-	newer    bool      // it is another speaker's, and not older
+	late     bool      // it came in long ago
 }
 
 // tell passes a claim on without ever waiting.
 func (r *reader) tell(h *heard, s sighted) {
 	now := int64(time.Since(r.born)) + 1 // never zero
 	ended := false
-	if s.stranger {
+	switch {
+	case s.stranger:
 		h.claims.strange.Store(now)
-	} else if !s.older {
+	case !s.older:
 		h.claims.claimed.Store(now)
+		h.claims.speakers.Store(s.peer)
 		mode := h.claims.mode.Load()
 		if s.late && mode == answering {
 			h.claims.late.Store(true)
 		}
-		if mode == ceding || mode == answering && s.newer {
+		if mode == ceding || mode == answering && s.peer {
 			h.claims.ceased.Store(s.at.UnixNano())
 		}
 		// Answering ends here, not when the owner comes to it: the next question may be in the socket already, and the new
 		// owner is going to answer it. Of two speakers that have an address, the one that announced it last knows better.
-		ended = h.claims.mode.CompareAndSwap(ceding, mute) || (s.late || s.newer) && h.claims.mode.CompareAndSwap(answering, asking)
+		ended = h.claims.mode.CompareAndSwap(ceding, mute) || (s.late || s.peer) && h.claims.mode.CompareAndSwap(answering, asking)
 	}
 	if told := h.claims.told.Load(); !ended && told != 0 && now-told < int64(tellEvery) {
 		return
