@@ -321,3 +321,26 @@ func TestAClaimFromBeforeTheAnnouncementEndsNoYield(t *testing.T) {
 		}
 	}
 }
+
+// TestAClaimIsOlderByAnyClock: the kernel notes when a claim came in on a clock that may be set; a yield ends rather too early than not.
+func TestAClaimIsOlderByAnyClock(t *testing.T) {
+	for _, f := range families() {
+		for ago, ends := range map[time.Duration]bool{0: true, 40 * time.Millisecond: true, 60 * time.Millisecond: false, -2 * time.Second: true, 2 * time.Second: true} {
+			synctest.Test(t, func(t *testing.T) {
+				r, s, a := readerOf(f, 1)
+				o := *r.owned.Load()
+				o.who.peers = map[cluster.MAC]struct{}{otherMAC: {}}
+				r.owned.Store(&o)
+				e := o.addrs[a]
+				time.Sleep(time.Minute)
+				e.mode.Store(ceding)
+				e.last.Store(int64(time.Since(r.born) - 50*time.Millisecond))
+				s.ago = ago
+				r.frame(claimOf(a, otherMAC))
+				if ended := e.mode.Load() == mute; ended != ends {
+					t.Errorf("%s: announced 50ms ago, claimed %v ago, and the yield ended: %v", f, ago, ended)
+				}
+			})
+		}
+	}
+}

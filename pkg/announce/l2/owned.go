@@ -38,7 +38,7 @@ func (s *stations) stranger(m cluster.MAC) bool { return s.allKnown && !s.peer(m
 type ear struct {
 	mode     atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
 	from     atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
-	last     atomic.Int64 // when it was announced last, likewise: who claimed it before that has heard so, and ceased
+	last     atomic.Int64 // when it was announced last, on the ears' clock: who claimed it before that has heard so, and ceased
 	ceased   atomic.Int64 // when the frame came in that ended answering, in Unix nanoseconds: what was asked before is ours to answer
 	claimed  atomic.Int64 // last claim of what may be another speaker; written by readers, read and cleared by the owner
 	speakers atomic.Bool  // that one was certainly another speaker's; likewise
@@ -57,9 +57,8 @@ const (
 	ceding            // ours until somebody else claims it
 )
 
-// announced notes an announcement that has left, and begins to answer at the first.
+// announced begins to answer, as the announcement has left.
 func (e *ear) announced(at time.Time) {
-	e.last.Store(at.UnixNano())
 	if e.mode.Load() == announcing {
 		e.from.Store(at.UnixNano())
 		e.mode.Store(answering)

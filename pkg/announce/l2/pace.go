@@ -50,9 +50,7 @@ func (a *Announcer) speak(l *line, now time.Time) {
 		l.first[0] = nil
 		l.first = l.first[1:]
 		if v.phase == queued && a.announce(v, now) {
-			if v.ear.mode.Load() == announcing { // nothing could be sent
-				v.ear.announced(now)
-			}
+			v.ear.announced(now) // if not before
 			v.phase, v.since, a.stale = live, now, true
 			if v.rival != (cluster.MAC{}) && v.doubtAt.IsZero() {
 				a.doubtFrom(v, now.Add(a.jitter(a.timings.DoubtAgain)))
@@ -91,6 +89,7 @@ func (a *Announcer) announce(v *voice, now time.Time) bool {
 		left, err := v.line.slot(f).port.Send(frame)
 		switch {
 		case err == nil:
+			v.ear.last.Store(int64(time.Since(a.born) - sane(time.Since(left))))
 			v.ear.announced(left) // whoever yields the address has stopped now
 			counters.Gratuitous.Add(1)
 		case severityOf(err) == passing:

@@ -124,10 +124,7 @@ func (r *reader) frame(frame []byte) {
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
 		peer := own.who.peer(h.by)
-		older := peer && h.claims.outdates(at)
-		if older { // what was asked before the announcement was the other's to answer
-			h.claims.from.Store(h.claims.last.Load())
-		}
+		older := peer && r.outdated(h.claims, age)
 		r.tell(&h, sighted{at: at, peer: peer, stranger: own.who.stranger(h.by), older: older, late: age >= late})
 	}
 }
@@ -166,9 +163,23 @@ func (e *ear) ours(at time.Time) bool {
 // before reports whether something happened just before the address was announced.
 func (e *ear) before(at time.Time) bool { return justBefore(at, e.from.Load()) }
 
-// outdates reports whether the address was announced just after another speaker claimed it, which has ceased to answer at that.
-func (e *ear) outdates(claim time.Time) bool {
-	return e.mode.Load() >= answering && justBefore(claim, e.last.Load())
+// outdated reports whether this speaker has announced an address since another claimed it, some time ago. That one has ceased at the
+// announcement; what was asked until then was its to answer.
+func (r *reader) outdated(e *ear, claimed time.Duration) bool {
+	announced := time.Since(r.born) - time.Duration(e.last.Load())
+	if e.mode.Load() < answering || announced >= sane(claimed) {
+		return false
+	}
+	e.from.Store(time.Now().Add(-announced).UnixNano())
+	return true
+}
+
+// sane returns an age by the kernel's note, which is on a clock that may be set at any moment; an age that cannot be is none.
+func sane(age time.Duration) time.Duration {
+	if age < 0 || age >= tooLate {
+		return 0
+	}
+	return age
 }
 
 // justBefore reports whether something happened in the second before a moment, in Unix nanoseconds. Where it seems longer ago, it is
