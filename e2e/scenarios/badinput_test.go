@@ -107,13 +107,11 @@ func TestBadObjectsAreAnsweredWithASentenceAndHurtNothing(t *testing.T) {
 	p, err := bringUp(t.Context(), lab.Options{Name: "badinput", Light: true, Nodes: 2, Log: t.Output()})
 	if p != nil {
 		t.Cleanup(func() {
-			if t.Failed() {
-				keepLogs(p, t.Name())
-			}
 			if err := p.Lab.Down(context.Background()); err != nil {
 				t.Error("take the lab down:", err)
 			}
 		})
+		keepLogsWhenFailed(t, p) // before it goes down
 	}
 	if err != nil {
 		t.Fatal("bring up the lab:", err)

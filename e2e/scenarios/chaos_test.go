@@ -55,13 +55,13 @@ func TestChaos(t *testing.T) {
 	options := lab.Options{Name: "chaos", Nodes: 5, Light: true, Log: os.Stderr}
 	p, err := bringUp(t.Context(), options)
 	t.Cleanup(func() {
-		if p != nil && t.Failed() {
-			keepLogs(p, t.Name())
-		}
 		if err := lab.Down(context.Background(), options.Name); err != nil {
 			t.Error(err)
 		}
 	})
+	if p != nil {
+		keepLogsWhenFailed(t, p) // before it goes down
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

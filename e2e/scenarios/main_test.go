@@ -116,7 +116,7 @@ func keepLogs(p *product.Product, what string) {
 		fmt.Fprintln(os.Stderr, "the logs could not be kept:", err)
 		return
 	}
-	defer fmt.Fprintln(os.Stderr, "logs are in", to)
+	fmt.Fprintln(os.Stderr, "logs are in", to)
 	if p.Lab.Options().Light {
 		return
 	}

@@ -140,10 +140,10 @@ func (w *World) settled(retained []allocator.Retention) outcome {
 		pool, covered := w.Config.PoolOf(r.Addr)
 		return !covered || pool.RetainFor == 0
 	})
+	for i := range services {
+		rest.Services[at[i]].Service = services[i]
+	}
 	for range 10 { // a move takes two: to hold both addresses, and to give up the old one
-		for i := range services {
-			rest.Services[at[i]].Service = services[i]
-		}
 		rest.release(services)
 		assigned := allocator.Assign(w.Config, services, retained, inUse)
 		changed := false
@@ -152,6 +152,7 @@ func (w *World) settled(retained []allocator.Retention) outcome {
 			s := &services[i]
 			changed = changed || !slices.Equal(s.Held, o.Addrs)
 			s.Held, s.HeldFrom, s.SharedAs = o.Addrs, o.Pools, o.SharedAs
+			rest.Services[at[i]].Service = *s
 			out.services[s.Key] = Standing{Allocation: o.Reason, Message: o.Message()}
 		}
 		if !changed {

@@ -187,7 +187,7 @@ func TestTwoSpeakersDoNotFight(t *testing.T) {
 				t.Errorf("the one that gave way announced it %d times", n)
 			}
 			other.stop()
-			time.Sleep(800 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond)
 			answers(t, seg, a, ourMAC)
 		})
 	}

@@ -164,14 +164,9 @@ func (e *ear) ours(at time.Time) bool {
 func (e *ear) before(at time.Time) bool { return justBefore(at, e.from.Load()) }
 
 // outdated reports whether this speaker has announced an address since another claimed it, some time ago. That one has ceased at the
-// announcement; what was asked until then was its to answer.
+// announcement.
 func (r *reader) outdated(e *ear, claimed time.Duration) bool {
-	announced := time.Since(r.born) - time.Duration(e.last.Load())
-	if e.mode.Load() < answering || announced >= sane(claimed) {
-		return false
-	}
-	e.from.Store(time.Now().Add(-announced).UnixNano())
-	return true
+	return e.mode.Load() >= answering && time.Since(r.born)-time.Duration(e.last.Load()) < sane(claimed)
 }
 
 // sane returns an age by the kernel's note, which is on a clock that may be set at any moment; an age that cannot be is none.
@@ -205,7 +200,9 @@ func (r *reader) tell(h *heard, s sighted) {
 	switch {
 	case s.stranger:
 		h.claims.strange.Store(now)
-	case !s.older:
+	case s.older: // what was asked until the announcement was the other's to answer
+		h.claims.from.Store(time.Now().Add(time.Duration(h.claims.last.Load()) - time.Since(r.born)).UnixNano())
+	default:
 		h.claims.claimed.Store(now)
 		h.claims.speakers.Store(s.peer)
 		mode := h.claims.mode.Load()

@@ -247,7 +247,7 @@ func TestAYieldIsTakenByWhoAsks(t *testing.T) {
 		}
 		theirs.Addrs = yield(addrs...).Addrs
 		other.set(t, theirs)
-		for range 130 {
+		for range 60 {
 			for _, a := range addrs {
 				if got := seg.ask(t, a, rest); len(got) != 1 {
 					t.Fatalf("%s is answered by %v", a, got)
