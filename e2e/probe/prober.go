@@ -37,6 +37,7 @@ type Prober struct {
 	mu        sync.Mutex
 	questions map[netip.Addr][]question // at their numbers, the newest of each number
 	seen      Record
+	announced Record
 	asks      int
 	lost      []Question // of those that are not in questions any more
 }
@@ -133,6 +134,13 @@ func (p *Prober) Record() Record {
 	return slices.Clone(p.seen)
 }
 
+// Announcements are what was announced so far of what is asked for.
+func (p *Prober) Announcements() Record {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.announced)
+}
+
 // Asks is how many questions were sent so far.
 func (p *Prober) Asks() int {
 	p.mu.Lock()
@@ -175,15 +183,16 @@ func (p *Prober) ask(target netip.Addr, number int) error {
 	return nil
 }
 
-// note records an answer. Announcements are no answers.
+// note records an answer, or an announcement.
 func (p *Prober) note(s Sighting) {
-	if s.Kind != ARPReply && s.Kind != NASolicited {
-		return
-	}
 	number, ours := numberOf(s.to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list, known := p.questions[s.Addr]
+	if known && (s.Kind == ARPAnnounce || s.Kind == NAUnsolicited) {
+		p.announced = append(p.announced, s)
+		return
+	}
 	if !ours || !known || list[number].asked.IsZero() {
 		return
 	}

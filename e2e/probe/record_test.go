@@ -33,6 +33,44 @@ func TestDoublesCountsMachinesPerQuestion(t *testing.T) {
 	}
 }
 
+func TestAnAnnouncementThatCrossedAQuestionIsSeenAtItsTime(t *testing.T) {
+	a, asked := netip.MustParseAddr("198.18.0.200"), time.Unix(1000, 0)
+	at := func(us int) time.Time { return asked.Add(time.Duration(us) * time.Microsecond) }
+	answer := func(us int, mac string) Sighting {
+		return Sighting{Time: at(us), Addr: a, MAC: mac, Kind: ARPReply, Asked: asked}
+	}
+	says := func(us int, mac string) Sighting {
+		return Sighting{Time: at(us), Addr: a, MAC: mac, Kind: ARPAnnounce}
+	}
+	elsewhere := says(100, "new")
+	elsewhere.Addr = netip.MustParseAddr("198.18.0.201")
+	soon, late := Record{answer(300, "old"), answer(900, "new")}, Record{answer(300, "old"), answer(50_000, "new")}
+	for _, c := range []struct {
+		name               string
+		answers, announced Record
+		want               bool
+	}{
+		{"nothing was announced", soon, nil, false},
+		{"just before the question", soon, Record{says(-900, "new")}, true},
+		{"before the question", soon, Record{says(-1100, "new")}, false},
+		{"between the answers", soon, Record{says(600, "new")}, true},
+		{"noted just after the answer", soon, Record{says(1800, "new")}, true},
+		{"after the answer", soon, Record{says(2000, "new")}, false},
+		{"long after the question, before the answer", late, Record{says(11_000, "new")}, false},
+		{"by one that has not answered", soon, Record{says(600, "third")}, false},
+		{"of another address", soon, Record{elsewhere}, false},
+		{"three answered", append(Record{answer(100, "third")}, soon...), Record{says(600, "new")}, false},
+	} {
+		d := c.answers.Doubles()
+		if len(d) != 1 {
+			t.Fatalf("%s: %d doubles, want one", c.name, len(d))
+		}
+		if got := d[0].Crossed(c.announced); got != c.want {
+			t.Errorf("%s: crossed %t, want %t", c.name, got, c.want)
+		}
+	}
+}
+
 func TestOutage(t *testing.T) {
 	zero := time.Unix(1000, 0)
 	outcomes := func(s string) (list []Outcome) {

@@ -98,13 +98,6 @@ func (r Record) LongestGap(from, to time.Time) Gap {
 	return longest
 }
 
-// Double is one question that was answered with more than one MAC.
-type Double struct {
-	Addr  netip.Addr
-	Asked time.Time
-	MACs  []string
-}
-
 // Slowest is the longest time that an answer took. Only the record of a Prober
 // knows when it was asked for.
 func (r Record) Slowest() (slowest time.Duration) {
@@ -112,34 +105,6 @@ func (r Record) Slowest() (slowest time.Duration) {
 		slowest = max(slowest, s.Time.Sub(s.Asked))
 	}
 	return slowest
-}
-
-// Doubles lists the questions that several machines answered. Only the record
-// of a Prober knows which answer belongs to which question.
-func (r Record) Doubles() []Double {
-	type question struct {
-		addr  netip.Addr
-		asked time.Time
-	}
-	var order []question
-	answers := map[question]Record{}
-	for _, s := range r {
-		if s.Asked.IsZero() {
-			continue
-		}
-		q := question{s.Addr, s.Asked}
-		if answers[q] == nil {
-			order = append(order, q)
-		}
-		answers[q] = append(answers[q], s)
-	}
-	var out []Double
-	for _, q := range order {
-		if macs := answers[q].MACs(); len(macs) > 1 {
-			out = append(out, Double{q.addr, q.asked, macs})
-		}
-	}
-	return out
 }
 
 // decode reads an Ethernet frame that may say where an address is.

@@ -25,14 +25,13 @@ func answeredTwice(answers, claims probe.Record, healed []window) (broken []stri
 		if within(healed, d.Asked) {
 			continue
 		}
-		both := askedAt(answers.Of(d.Addr), d.Asked)
 		near := claims.Of(d.Addr).Kinds(probe.ARPAnnounce, probe.NAUnsolicited).Between(d.Asked.Add(-time.Second), d.Asked.Add(time.Second))
-		if slices.ContainsFunc(near, func(a probe.Sighting) bool { return slices.Contains(d.MACs, a.MAC) && together(a, both) }) {
+		if d.Crossed(near) {
 			crossed++
 			continue
 		}
 		told := []string{fmt.Sprintf("%s was asked for at %s", d.Addr, timeOfDay(d.Asked))}
-		for _, s := range both {
+		for _, s := range d.Answers {
 			told = append(told, fmt.Sprintf("answered for by %s after %v", s.MAC, s.Time.Sub(d.Asked)))
 		}
 		for _, s := range near {
@@ -41,18 +40,6 @@ func answeredTwice(answers, claims probe.Record, healed []window) (broken []stri
 		broken = append(broken, strings.Join(told, ", "))
 	}
 	return broken, crossed
-}
-
-func askedAt(r probe.Record, at time.Time) probe.Record {
-	return slices.DeleteFunc(slices.Clone(r), func(s probe.Sighting) bool { return !s.Asked.Equal(at) })
-}
-
-// together reports whether an announcement was on the segment while a question was, which was answered soon.
-func together(announcement probe.Sighting, answers probe.Record) bool {
-	const slack, soon = time.Millisecond, 10 * time.Millisecond
-	first := answers[0]
-	return first.Time.Sub(first.Asked) <= soon &&
-		announcement.Time.After(first.Asked.Add(-slack)) && announcement.Time.Before(first.Time.Add(slack))
 }
 
 // crossing is how long an announcement may be under way between processors, and be late on the observer's record.
