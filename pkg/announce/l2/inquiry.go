@@ -113,6 +113,7 @@ func (a *Announcer) probe(v *voice, now time.Time) bool {
 		return false
 	} else if err == nil {
 		a.counters.of(f).Asks.Add(1)
+		v.ear.sought.Store(int64(time.Since(a.born)))
 		v.asked++
 	}
 	return true

@@ -322,6 +322,47 @@ func TestAClaimFromBeforeTheAnnouncementEndsNoYield(t *testing.T) {
 	}
 }
 
+// TestAnAnswerToAnOldQuestionTakesNothingAway: an owner that was starved answers what it was asked until another took its address over, and
+// ceases then. The other one asked before it announced the address, and those answers are no news to it.
+func TestAnAnswerToAnOldQuestionTakesNothingAway(t *testing.T) {
+	for _, a := range both() {
+		synctest.Test(t, func(t *testing.T) {
+			seg := newLAN()
+			n := newNIC(map[string]*lan{"eth0": seg})
+			s, other := startSpeaker(t, n, Timings{}), startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+			ours, theirs := say(a), take(otherLink, a)
+			ours.Others, theirs.Others = []cluster.MAC{otherMAC}, []cluster.MAC{ourMAC}
+			s.set(t, ours)
+			time.Sleep(10 * time.Second)
+			mark, thaw := seg.rewind(), n.freeze()
+			seg.send(nil, question(t, a, asker)) // the reader has this one when it stops
+			other.set(t, theirs)
+			time.Sleep(50 * time.Millisecond)
+			thaw()
+			synctest.Wait()
+			late := 0
+			for _, f := range seg.tape(mark) {
+				if cluster.MAC(f.frame[6:12]) == ourMAC && cluster.MAC(f.frame[:6]) == otherMAC {
+					late++
+				}
+			}
+			if late == 0 {
+				t.Errorf("%s: its questions were not answered late, so the test shows nothing", a)
+			}
+			for range 10 {
+				answers(t, seg, a, otherMAC)
+				time.Sleep(50 * time.Millisecond)
+			}
+			if have := s.Have().Addrs[a]; have.Contested != otherMAC || len(have.Links) > 0 {
+				t.Errorf("the one that was starved has %+v", have)
+			}
+			if have := other.Have().Addrs[a]; len(have.Links) != 1 {
+				t.Errorf("the other has %+v", have)
+			}
+		})
+	}
+}
+
 // TestAClaimIsOlderByAnyClock: the kernel notes when a claim came in on a clock that may be set; a yield ends rather too early than not.
 func TestAClaimIsOlderByAnyClock(t *testing.T) {
 	for _, f := range families() {

@@ -67,13 +67,13 @@ func (o *owned) answerNDP(frame, out []byte) (reply []byte, h heard) {
 		if n.hasTarget {
 			at = n.targetLink
 		}
-		o.claim(&h, target, at)
+		o.claim(&h, frame, target, at)
 		return nil, h
 	}
 	// RFC 4861 7.2.3: "If the Source Address is the unspecified address" there is nothing to learn and, 7.2.4, the answer
 	// goes to all nodes. A solicitation from the very address that it solicits asks nothing.
 	if n.src.IsUnspecified() {
-		o.rival(&h, target, sender)
+		o.rival(&h, frame, target, sender)
 	}
 	e, ok := o.answered(target)
 	if n.src == target || !ok || n.src.IsUnspecified() && o.passes(e, sender) {
@@ -92,6 +92,10 @@ func (o *owned) advertise(n *neighbor, sender cluster.MAC, out []byte) []byte {
 		// 7.2.4: "If the source of the solicitation is the unspecified address, the node MUST set the Solicited flag to
 		// zero and multicast the advertisement to the all-nodes address."
 		dst, link, flags = allNodes(), allNodesMAC(), flagOverride
+		if o.who.peer(sender) {
+			// In a frame to the one that asked (RFC 6085 3): it knows its answer from an announcement by that.
+			link = sender
+		}
 	case n.hasSource:
 		// 7.2.3: the Source Link-Layer Address option, if there is one, is where the sender is; 7.2.4: "Otherwise, the
 		// node MUST set the Solicited flag to one and unicast the advertisement to the Source Address".

@@ -39,6 +39,7 @@ type ear struct {
 	mode     atomic.Int32 // written by the owner; a reader only ever turns ceding into mute, and answering into asking
 	from     atomic.Int64 // when it was first announced, in Unix nanoseconds: what was asked before is another's to answer
 	last     atomic.Int64 // when it was announced last, on the ears' clock: who claimed it before that has heard so, and ceased
+	sought   atomic.Int64 // when the segment was last asked for it, on the ears' clock
 	ceased   atomic.Int64 // when the frame came in that ended answering, in Unix nanoseconds: what was asked before is ours to answer
 	claimed  atomic.Int64 // last claim of what may be another speaker; written by readers, read and cleared by the owner
 	speakers atomic.Bool  // that one was certainly another speaker's; likewise
@@ -88,12 +89,13 @@ type heard struct {
 	malformed bool
 	asked     *ear        // it asks for an address that is answered, or was until a moment ago
 	claims    *ear        // it claims an address that is answered, in the name of ...
+	answer    bool        // ... to this station alone, as it asked
 	claimed   netip.Addr  // ... this address, for ...
 	by        cluster.MAC // ... this foreign station
 }
 
 // claim notes that a frame says that addr is at mac, if that concerns us.
-func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
+func (o *owned) claim(h *heard, frame []byte, addr netip.Addr, mac cluster.MAC) {
 	e, ok := o.listened(addr)
 	if !ok {
 		return
@@ -101,14 +103,14 @@ func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
 	if slices.Contains(o.who.ours, mac) {
 		return
 	}
-	h.claims, h.claimed, h.by = e, addr, mac
+	h.claims, h.claimed, h.by, h.answer = e, addr, mac, cluster.MAC(frame[:6]) == o.mac
 }
 
 // rival notes that another station asks for an address that this one asks for too, each to have it. RFC 5227 2.1.1 counts that as a
 // conflict for both, as RFC 4862 5.4.3 does; here the station with the lower address goes on, so that one of two does.
-func (o *owned) rival(h *heard, addr netip.Addr, mac cluster.MAC) {
+func (o *owned) rival(h *heard, frame []byte, addr netip.Addr, mac cluster.MAC) {
 	if e, ok := o.addrs[addr]; ok && e.mode.Load() == asking && bytes.Compare(mac[:], o.mac[:]) < 0 {
-		o.claim(h, addr, mac)
+		o.claim(h, frame, addr, mac)
 	}
 }
 

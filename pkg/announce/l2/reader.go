@@ -124,7 +124,7 @@ func (r *reader) frame(frame []byte) {
 	if h.claims != nil {
 		r.counters.Claims.Add(1)
 		peer := own.who.peer(h.by)
-		older := peer && r.outdated(h.claims, age)
+		older := peer && r.outdated(&h, age)
 		r.tell(&h, sighted{at: at, peer: peer, stranger: own.who.stranger(h.by), older: older, late: age >= late})
 	}
 }
@@ -163,10 +163,12 @@ func (e *ear) ours(at time.Time) bool {
 // before reports whether something happened just before the address was announced.
 func (e *ear) before(at time.Time) bool { return justBefore(at, e.from.Load()) }
 
-// outdated reports whether this speaker has announced an address since another claimed it, some time ago. That one has ceased at the
-// announcement.
-func (r *reader) outdated(e *ear, claimed time.Duration) bool {
-	return e.mode.Load() >= answering && time.Since(r.born)-time.Duration(e.last.Load()) < sane(claimed)
+// outdated reports whether this speaker has announced an address since another claimed it, some time ago, or since it asked what the other
+// answers. That one has ceased at the announcement, or does so when it reads it.
+func (r *reader) outdated(h *heard, claimed time.Duration) bool {
+	e := h.claims
+	last := e.last.Load()
+	return e.mode.Load() >= answering && (time.Since(r.born)-time.Duration(last) < sane(claimed) || h.answer && e.sought.Load() < last)
 }
 
 // sane returns an age by the kernel's note, which is on a clock that may be set at any moment; an age that cannot be is none.
