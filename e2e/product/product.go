@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bellwether-lb/bellwether/e2e/components"
@@ -30,6 +31,7 @@ type Product struct {
 	Repo string // the project's folder
 
 	built bool
+	read  func() (*reader, error)
 }
 
 // New finds the project around the running program's source.
@@ -38,7 +40,7 @@ func New(l *lab.Lab) (*Product, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Product{Lab: l, Repo: repo}, nil
+	return &Product{Lab: l, Repo: repo, read: sync.OnceValues(func() (*reader, error) { return newReader(l) })}, nil
 }
 
 // Repo is the project's folder, around the running program's source.
@@ -50,8 +52,16 @@ func Repo() (string, error) {
 	return images.FindRepo(source)
 }
 
-// Kubectl runs kubectl as administrator, inside the lab, and returns what it printed.
+// Kubectl runs kubectl as administrator, inside the lab, and returns what it printed. What it would print of a "get" with -o jsonpath is
+// found out without it.
 func (p *Product) Kubectl(ctx context.Context, args ...string) (string, error) {
+	if q, is := queryOf(args); is {
+		if r, err := p.read(); err == nil {
+			if out, err := r.get(ctx, q); err == nil {
+				return out, nil
+			} // kubectl says what is wrong
+		}
+	}
 	return p.kubectl(ctx, "", args...)
 }
 
