@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bellwether-lb/bellwether/e2e/probe"
 )
 
 // The rules by which a node is cut off from the other speakers, and nothing else.
@@ -76,11 +79,47 @@ func TestBlockedGossipMakesNoSecondOwner(t *testing.T) {
 		{"gossip", noGossip, "False GossipBlocked"},
 		{"gossip and heartbeat", noGossip + noHeartbeat, "False StillAnswering"},
 	} {
-		t.Run(c.name, func(t *testing.T) { blocked(t, c.rules, c.reason) })
+		stood := false
+		t.Run(c.name, func(t *testing.T) { stood = blocked(t, c.rules, c.reason) })
+		if stood {
+			t.Run(c.name+", again", func(t *testing.T) {
+				if blocked(t, c.rules, c.reason) {
+					t.Error("an owner stood still again: that is not the machine's doing any more")
+				}
+			})
+		}
 	}
 }
 
-func blocked(t *testing.T, rules, reason string) {
+// standstill is how long an owner must not have answered to be taken for dead on the segment, when gossip and heartbeat say the same: two
+// questions, 15 ms each.
+const standstill = 30 * time.Millisecond
+
+// stoodStill reports whether an address was announced by another than its owner, whose answers had ceased to come in so long before.
+func (s *scene) stoodStill(record, announced probe.Record, macs map[netip.Addr]string) bool {
+	s.Helper()
+	for a, mac := range macs {
+		others := slices.DeleteFunc(announced.Of(a), func(c probe.Sighting) bool { return c.MAC == mac })
+		if len(others) == 0 {
+			continue
+		}
+		taken := others[0].Time
+		last := time.Time{}
+		for _, answer := range record.Of(a) {
+			if answer.MAC == mac && answer.Time.Before(taken) {
+				last = answer.Time
+			}
+		}
+		if still := taken.Sub(last); still >= standstill {
+			s.Logf("the owner of %s stood still for %v, and %s took it over: what gossip does is not shown", a, still, others[0].MAC)
+			return true
+		}
+	}
+	return false
+}
+
+// blocked reports whether an owner stood still just then, which proves nothing.
+func blocked(t *testing.T, rules, reason string) (stood bool) {
 	s := onFullLab(t)
 	before := s.several(6)
 	owners, macs := map[netip.Addr]string{}, map[netip.Addr]string{}
@@ -89,10 +128,11 @@ func blocked(t *testing.T, rules, reason string) {
 	}
 	deaf := owners[values(before)[0]]
 	stop, prober := s.probing(10*time.Millisecond, values(before)...)
+	still := func() bool { return s.stoodStill(prober.Record(), prober.Announcements(), macs) }
 	restore := s.deafen(deaf, rules)
 	for _, owner := range owners {
 		if owner != deaf { // the deaf node may take itself for the only one left, and would take this over
-			s.eventually(60*time.Second, deaf+" says "+reason, func() bool { return s.agree(deaf) == reason })
+			s.eventually(60*time.Second, deaf+" says "+reason, func() bool { return s.agree(deaf) == reason || still() })
 			break
 		}
 	}
@@ -103,7 +143,7 @@ func blocked(t *testing.T, rules, reason string) {
 				return true
 			}
 		}
-		return false
+		return still()
 	})
 	time.Sleep(5 * time.Second)
 	restore()
@@ -112,6 +152,9 @@ func blocked(t *testing.T, rules, reason string) {
 	}
 	time.Sleep(2 * time.Second)
 	record := stop()
+	if s.stoodStill(record, prober.Announcements(), macs) {
+		return true
+	}
 	for _, a := range values(before) {
 		if answers := record.Of(a); len(answers.MACs()) != 1 || answers.MACs()[0] != macs[a] {
 			t.Errorf("%s was answered for by %v, want only its owner %s", a, answers.MACs(), macs[a])
@@ -119,4 +162,5 @@ func blocked(t *testing.T, rules, reason string) {
 	}
 	s.allAnswered(record, prober)
 	s.unmoved(before)
+	return false
 }
