@@ -105,6 +105,7 @@ func (a *Announcer) probe(v *voice, now time.Time) bool {
 	if v.asked == 0 {
 		v.round = int64(now.Sub(a.born)) + 1
 	}
+	v.ear.sought.Store(int64(time.Since(a.born))) // before it may be answered
 	frame, err := probe(v.addr, v.line.link.MAC)
 	if err != nil { // cannot be, as adopt lets only addresses in that can be asked for
 		a.log.Error("cannot ask", "address", v.addr, "error", err)
@@ -113,7 +114,6 @@ func (a *Announcer) probe(v *voice, now time.Time) bool {
 		return false
 	} else if err == nil {
 		a.counters.of(f).Asks.Add(1)
-		v.ear.sought.Store(int64(time.Since(a.born)))
 		v.asked++
 	}
 	return true
