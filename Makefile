@@ -16,6 +16,7 @@ URL ?= https://example.com
 CHAOS ?= 30m
 SEED ?=
 PREVIOUS ?= HEAD~1
+VULNDB ?= v0.0.0-20261105234957-e22db6528018
 NODE_IMAGE ?=
 SIM_NODES ?= 10,50,100,200
 SIM_SERVICES ?= 20000
@@ -35,7 +36,7 @@ test: deps check unit e2e ## everything that must pass
 deps: ## install the Debian packages that tests and the lab need
 	@$(LAB) deps
 
-check: check-generate lint ## generated files are current, and the linters are content
+check: check-generate lint vuln ## generated files are current, the linters are content, and no known vulnerability is called
 
 unit: ## unit, property, virtual-time and veth tests
 	@hack/run "unit tests" go test -race -timeout 15m ./...
@@ -72,8 +73,8 @@ sbom: build ## write what each program is made of into dist/sbom (CycloneDX)
 	  $(RELEASE) cyclonedx-gomod bin -json -noserial -notimestamp -version "$(VERSION)" -output "dist/sbom/$$program.cdx.json" "bin/$$program"; \
 	done
 
-vuln: ## look for known vulnerabilities in what the programs call; asks vuln.go.dev
-	@$(RELEASE) govulncheck ./...
+vuln: ## look for known vulnerabilities in what the programs call: make vuln VULNDB=latest
+	@hack/run "vulnerabilities" go run -C e2e ./cmd/vuln -db "$(VULNDB)"
 
 plugin: ## pack kubectl bellwether and its krew manifest into dist/plugin: make plugin VERSION=v1.0.0 URL=https://example.com/v1.0.0
 	@hack/plugin "$(VERSION)" "$(URL)" $(PLUGIN_PLATFORMS)

@@ -312,6 +312,50 @@ func TestNoMessageStopsTheParser(t *testing.T) {
 	}
 }
 
+// malformedUpdates have every attribute there is with flags and lengths that it cannot have, before and after those that belong there.
+func malformedUpdates() (all [][]byte) {
+	mandatory := [][]byte{{0x40, 1, 1, 0}, {0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9}, {0x40, 3, 4, 127, 0, 0, 9}}
+	for kind := range 41 {
+		others := slices.Concat(slices.DeleteFunc(slices.Clone(mandatory), func(a []byte) bool { return int(a[1]) == kind })...)
+		for flags := 0; flags < 0x100; flags += 0x20 {
+			for length := range 12 {
+				for _, fill := range []byte{0, 1, 2, 0xff} {
+					spoilt := append([]byte{byte(flags), byte(kind), byte(length)}, slices.Repeat([]byte{fill}, length)...)
+					for _, attributes := range [][]byte{slices.Concat(spoilt, others), slices.Concat(others, spoilt)} {
+						body := append([]byte{0, 0, 0, byte(len(attributes))}, attributes...)
+						all = append(all, raw(bgp.BGP_MSG_UPDATE, append(body, 32, 20, 0, 0, 1)...))
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// TestMalformedAttributes has a peer send them all; where one ends the session, it goes on in the next.
+func TestMalformedAttributes(t *testing.T) {
+	r := newRouter(t, "127.0.3.101", rogueASN)
+	r.accept(t, "127.0.0.1", ourASN)
+	messages := malformedUpdates()
+	var sent atomic.Int64
+	g := newRogue(t, "127.0.3.2", func(c *rogueConn) {
+		c.hello(9, both()...)
+		go c.drain(time.Minute)
+		for int(sent.Load()) < len(messages) {
+			if _, err := c.Write(messages[sent.Load()]); err != nil {
+				return
+			}
+			sent.Add(1)
+		}
+		c.drain(time.Second) // what was written last is read
+	})
+	b := run(t)
+	b.Set(announce.BGPPlan{"r": g.session("198.51.100.1/32")})
+	await(t, "they are all sent", func() bool { return int(sent.Load()) == len(messages) })
+	g.instead.Store(r)
+	await(t, "a router in its place has the route", func() bool { return len(r.rib(t)) == 1 })
+}
+
 // TestSpoiltMessages has a peer send messages that are spoilt at random, before and after it has opened. Whatever comes of it, the
 // speaker goes on, and has its session when the peer behaves.
 func TestSpoiltMessages(t *testing.T) {
