@@ -47,13 +47,13 @@ func (r Record) Doubles() []Double {
 // the old one when the question came there, so that both were right to answer.
 func (d Double) Crossed(announcements Record) bool {
 	// How much earlier or later than it happened something may be noted, and how
-	// long an announcement may be under way on a busy machine.
-	const slack, underWay = time.Millisecond, 10 * time.Millisecond
-	if len(d.MACs) != 2 {
+	// soon a question is answered whose answer tells something.
+	const slack, soon = time.Millisecond, 10 * time.Millisecond
+	first := d.Answers[0].Time
+	if len(d.MACs) != 2 || first.Sub(d.Asked) > soon {
 		return false
 	}
 	return slices.ContainsFunc(announcements.Of(d.Addr), func(a Sighting) bool {
-		return a.Time.After(d.Asked.Add(-slack)) && a.Time.Before(d.Asked.Add(underWay)) &&
-			slices.ContainsFunc(d.Answers, func(s Sighting) bool { return s.MAC == a.MAC && a.Time.Before(s.Time.Add(slack)) })
+		return slices.Contains(d.MACs, a.MAC) && a.Time.After(d.Asked.Add(-slack)) && a.Time.Before(first.Add(slack))
 	})
 }

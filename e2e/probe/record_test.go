@@ -44,7 +44,7 @@ func TestAnAnnouncementThatCrossedAQuestionIsSeenAtItsTime(t *testing.T) {
 	}
 	elsewhere := says(100, "new")
 	elsewhere.Addr = netip.MustParseAddr("198.18.0.201")
-	soon, late := Record{answer(300, "old"), answer(900, "new")}, Record{answer(300, "old"), answer(50_000, "new")}
+	soon, late := Record{answer(300, "old"), answer(900, "new")}, Record{answer(11_000, "old"), answer(11_900, "new")}
 	for _, c := range []struct {
 		name               string
 		answers, announced Record
@@ -54,9 +54,9 @@ func TestAnAnnouncementThatCrossedAQuestionIsSeenAtItsTime(t *testing.T) {
 		{"just before the question", soon, Record{says(-900, "new")}, true},
 		{"before the question", soon, Record{says(-1100, "new")}, false},
 		{"between the answers", soon, Record{says(600, "new")}, true},
-		{"noted just after the answer", soon, Record{says(1800, "new")}, true},
-		{"after the answer", soon, Record{says(2000, "new")}, false},
-		{"long after the question, before the answer", late, Record{says(11_000, "new")}, false},
+		{"noted just after the first answer", soon, Record{says(1200, "new")}, true},
+		{"after the first answer", soon, Record{says(1400, "new")}, false},
+		{"answered late", late, Record{says(600, "new")}, false},
 		{"by one that has not answered", soon, Record{says(600, "third")}, false},
 		{"of another address", soon, Record{elsewhere}, false},
 		{"three answered", append(Record{answer(100, "third")}, soon...), Record{says(600, "new")}, false},

@@ -37,7 +37,7 @@ func queryOf(args []string) (q query, is bool) {
 			} else if q.template, is = strings.CutPrefix(args[i], "jsonpath="); !is {
 				return query{}, false
 			}
-		case strings.HasPrefix(a, "-"):
+		case a == "" || strings.HasPrefix(a, "-"):
 			return query{}, false
 		default:
 			words = append(words, a)

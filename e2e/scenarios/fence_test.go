@@ -110,7 +110,7 @@ func (s *scene) stoodStill(record, announced probe.Record, macs map[netip.Addr]s
 				last = answer.Time
 			}
 		}
-		if still := taken.Sub(last); still >= standstill {
+		if still := taken.Sub(last); still >= standstill && !last.IsZero() {
 			s.Logf("the owner of %s stood still for %v, and %s took it over: what gossip does is not shown", a, still, others[0].MAC)
 			return true
 		}

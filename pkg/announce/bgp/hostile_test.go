@@ -316,6 +316,9 @@ func TestNoMessageStopsTheParser(t *testing.T) {
 func malformedUpdates() (all [][]byte) {
 	mandatory := [][]byte{{0x40, 1, 1, 0}, {0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9}, {0x40, 3, 4, 127, 0, 0, 9}}
 	for kind := range 41 {
+		if kind == int(bgp.BGP_ATTR_TYPE_AS4_PATH) || kind == int(bgp.BGP_ATTR_TYPE_AS4_AGGREGATOR) {
+			continue // what gobgp thinks of these shows after all that survived knows of (docs/security.md)
+		}
 		others := slices.Concat(slices.DeleteFunc(slices.Clone(mandatory), func(a []byte) bool { return int(a[1]) == kind })...)
 		for flags := 0; flags < 0x100; flags += 0x20 {
 			for length := range 12 {
@@ -332,28 +335,56 @@ func malformedUpdates() (all [][]byte) {
 	return all
 }
 
-// TestMalformedAttributes has a peer send them all; where one ends the session, it goes on in the next.
+// survived reports whether a session goes on after an UPDATE, by what gobgp does with it: RFC 7606 has most of them taken for a withdrawal.
+func survived(message []byte) bool {
+	families := map[bgp.RouteFamily]bgp.BGPAddPathMode{bgp.RF_IPv4_UC: bgp.BGP_ADD_PATH_NONE, bgp.RF_IPv6_UC: bgp.BGP_ADD_PATH_NONE}
+	resets := func(err error) bool {
+		var of *bgp.MessageError
+		return err != nil && (!errors.As(err, &of) || of.ErrorHandling == bgp.ERROR_HANDLING_SESSION_RESET)
+	}
+	parsed, err := bgp.ParseBGPMessage(message)
+	if resets(err) {
+		return false
+	}
+	update, is := parsed.Body.(*bgp.BGPUpdate)
+	if !is {
+		return false
+	}
+	if err != nil {
+		update = bgp.TreatAsWithdraw(update)
+	}
+	_, err = bgp.ValidateUpdateMsg(update, families, true, false, true)
+	return !resets(err)
+}
+
+// TestMalformedAttributes has a peer send all that a session survives, and it survives them; the parser survives the others too.
 func TestMalformedAttributes(t *testing.T) {
-	r := newRouter(t, "127.0.3.101", rogueASN)
-	r.accept(t, "127.0.0.1", ourASN)
-	messages := malformedUpdates()
-	var sent atomic.Int64
+	messages := slices.DeleteFunc(malformedUpdates(), func(m []byte) bool { return !survived(m) })
+	if len(messages) < 1000 {
+		t.Fatalf("only %d messages end no session", len(messages))
+	}
+	begin := make(chan struct{})
 	g := newRogue(t, "127.0.3.2", func(c *rogueConn) {
-		c.hello(9, both()...)
-		go c.drain(time.Minute)
-		for int(sent.Load()) < len(messages) {
-			if _, err := c.Write(messages[sent.Load()]); err != nil {
+		c.hello(90, both()...)
+		<-begin
+		for _, m := range messages {
+			if _, err := c.Write(m); err != nil {
 				return
 			}
-			sent.Add(1)
 		}
-		c.drain(time.Second) // what was written last is read
+		c.say(bgp.NewBGPRouteRefreshMessage(bgp.AFI_IP, 0, bgp.SAFI_UNICAST)) // read when all before it is
+		c.drain(time.Minute)
 	})
 	b := run(t)
 	b.Set(announce.BGPPlan{"r": g.session("198.51.100.1/32")})
-	await(t, "they are all sent", func() bool { return int(sent.Load()) == len(messages) })
-	g.instead.Store(r)
-	await(t, "a router in its place has the route", func() bool { return len(r.rib(t)) == 1 })
+	await(t, "the session is up", func() bool { return b.Have()["r"].State == Established })
+	close(begin)
+	await(t, "every message is read", func() bool {
+		return b.Have()["r"].Messages(t.Context())["received"]["route-refresh"] == 1
+	})
+	if have := b.Have()["r"]; have.State != Established || have.Flaps > 0 {
+		t.Errorf("after %d messages the session is %+v", len(messages), have)
+	}
 }
 
 // TestSpoiltMessages has a peer send messages that are spoilt at random, before and after it has opened. Whatever comes of it, the

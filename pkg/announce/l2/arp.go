@@ -45,9 +45,10 @@ func (o *owned) answerARP(frame, out []byte) (reply []byte, h heard) {
 	}
 	// RFC 5227 2.4: "any ARP packet (Request *or* Reply) where the 'sender IP address' is (one of) the host's own IP
 	// address(es) ... but the 'sender hardware address' does not match any of the host's own interface addresses".
-	o.claim(&h, frame, spa, sha)
+	o.claim(&h, spa, sha)
+	h.answer = op == arpReply && cluster.MAC(frame[:6]) == o.mac
 	if op == arpRequest && spa.IsUnspecified() {
-		o.rival(&h, frame, tpa, sha)
+		o.rival(&h, tpa, sha)
 	}
 	// RFC 826: "Am I the target protocol address?" and "Is the opcode ares_op$REQUEST?". A request with equal sender and
 	// target is an announcement (RFC 5227 2.3): it asks nothing.

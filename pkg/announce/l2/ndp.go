@@ -67,13 +67,14 @@ func (o *owned) answerNDP(frame, out []byte) (reply []byte, h heard) {
 		if n.hasTarget {
 			at = n.targetLink
 		}
-		o.claim(&h, frame, target, at)
+		o.claim(&h, target, at)
+		h.answer = cluster.MAC(frame[:6]) == o.mac
 		return nil, h
 	}
 	// RFC 4861 7.2.3: "If the Source Address is the unspecified address" there is nothing to learn and, 7.2.4, the answer
 	// goes to all nodes. A solicitation from the very address that it solicits asks nothing.
 	if n.src.IsUnspecified() {
-		o.rival(&h, frame, target, sender)
+		o.rival(&h, target, sender)
 	}
 	e, ok := o.answered(target)
 	if n.src == target || !ok || n.src.IsUnspecified() && o.passes(e, sender) {

@@ -95,7 +95,7 @@ type heard struct {
 }
 
 // claim notes that a frame says that addr is at mac, if that concerns us.
-func (o *owned) claim(h *heard, frame []byte, addr netip.Addr, mac cluster.MAC) {
+func (o *owned) claim(h *heard, addr netip.Addr, mac cluster.MAC) {
 	e, ok := o.listened(addr)
 	if !ok {
 		return
@@ -103,14 +103,14 @@ func (o *owned) claim(h *heard, frame []byte, addr netip.Addr, mac cluster.MAC) 
 	if slices.Contains(o.who.ours, mac) {
 		return
 	}
-	h.claims, h.claimed, h.by, h.answer = e, addr, mac, cluster.MAC(frame[:6]) == o.mac
+	h.claims, h.claimed, h.by = e, addr, mac
 }
 
 // rival notes that another station asks for an address that this one asks for too, each to have it. RFC 5227 2.1.1 counts that as a
 // conflict for both, as RFC 4862 5.4.3 does; here the station with the lower address goes on, so that one of two does.
-func (o *owned) rival(h *heard, frame []byte, addr netip.Addr, mac cluster.MAC) {
+func (o *owned) rival(h *heard, addr netip.Addr, mac cluster.MAC) {
 	if e, ok := o.addrs[addr]; ok && e.mode.Load() == asking && bytes.Compare(mac[:], o.mac[:]) < 0 {
-		o.claim(h, frame, addr, mac)
+		o.claim(h, addr, mac)
 	}
 }
 

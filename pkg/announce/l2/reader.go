@@ -154,21 +154,28 @@ func (r *reader) pay() {
 // ours reports whether a question that came in at some time is for this node to answer. Frames may overtake each other on their way to
 // the reader, and a question the one that ended answering: it is still ours if it came in before that.
 func (e *ear) ours(at time.Time) bool {
+	return e.settled() >= answering || justBefore(at, e.ceased.Load())
+}
+
+// settled returns the mode once no first announcement is on its way out.
+func (e *ear) settled() int32 {
 	for e.mode.Load() == announcing {
 		time.Sleep(10 * time.Microsecond)
 	}
-	return e.mode.Load() >= answering || justBefore(at, e.ceased.Load())
+	return e.mode.Load()
 }
 
 // before reports whether something happened just before the address was announced.
 func (e *ear) before(at time.Time) bool { return justBefore(at, e.from.Load()) }
 
-// outdated reports whether this speaker has announced an address since another claimed it, some time ago, or since it asked what the other
-// answers. That one has ceased at the announcement, or does so when it reads it.
+// outdated reports whether this speaker has announced an address since another claimed it, some time ago, or since it asked, just now, what
+// the other answers. That one has ceased at the announcement, or does so when it reads it.
 func (r *reader) outdated(h *heard, claimed time.Duration) bool {
-	e := h.claims
-	last := e.last.Load()
-	return e.mode.Load() >= answering && (time.Since(r.born)-time.Duration(last) < sane(claimed) || h.answer && e.sought.Load() < last)
+	if h.claims.settled() < answering {
+		return false
+	}
+	now, last, sought := time.Since(r.born), time.Duration(h.claims.last.Load()), time.Duration(h.claims.sought.Load())
+	return now-last < sane(claimed) || h.answer && sought < last && now-sought < tooLate
 }
 
 // sane returns an age by the kernel's note, which is on a clock that may be set at any moment; an age that cannot be is none.
