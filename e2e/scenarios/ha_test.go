@@ -130,9 +130,9 @@ func (s *scene) allAnswered(record probe.Record, prober *probe.Prober) {
 	s.Logf("%d questions, %d not answered; the slowest answer took %v", asked, len(lost), record.Slowest().Round(time.Millisecond))
 }
 
-// coincidences is how many questions of a scenario an announcement may cross. It takes some microseconds from the new owner to the old, so
+// coincidences is how many questions of a record an announcement may cross. It takes some microseconds from the new owner to the old, so
 // not one of a hundred moves has such a question at these paces.
-const coincidences = 2
+const coincidences = 1
 
 // answeredOnce checks that no question was answered by two machines, but for those that an announcement crossed.
 func (s *scene) answeredOnce(record probe.Record, prober *probe.Prober) {

@@ -25,31 +25,23 @@ func download(ctx context.Context, dir, version string) (source string, err erro
 	return got.Dir, nil
 }
 
-// entry is what is read of a vulnerability in the OSV format.
-type entry struct {
-	ID       string   `json:"id"`
-	Modified string   `json:"modified"`
-	Aliases  []string `json:"aliases,omitempty"`
+// vulnerability is what is read of one in the OSV format, and what the index says of it.
+type vulnerability struct {
+	ID       string `json:"id"`
 	Affected []struct {
 		Package struct {
 			Name string `json:"name"`
 		} `json:"package"`
-	} `json:"affected"`
-}
-
-// of is one vulnerability of a module, as the database's index has it.
-type of struct {
-	ID       string `json:"id"`
-	Modified string `json:"modified"`
+	} `json:"affected,omitempty"`
 }
 
 type module struct {
-	Path  string `json:"path"`
-	Vulns []of   `json:"vulns"`
+	Path  string          `json:"path"`
+	Vulns []vulnerability `json:"vulns"`
 }
 
-// index writes a database that govulncheck reads (https://go.dev/security/vuln/database#api) out of a folder of vulnerabilities. It leaves out
-// in which version each is mended, which is a hint: govulncheck reads that from the vulnerabilities.
+// index makes a database of a folder of vulnerabilities, as far as govulncheck reads it (https://go.dev/security/vuln/database#api): which
+// there are of a module; in which versions, it reads from the vulnerabilities themselves.
 func index(osv, db string) error {
 	files, err := filepath.Glob(filepath.Join(osv, "GO-*.json"))
 	if err != nil {
@@ -58,47 +50,33 @@ func index(osv, db string) error {
 	if len(files) == 0 {
 		return fmt.Errorf("%s has no vulnerabilities", osv)
 	}
-	for _, dir := range []string{"ID", "index"} {
-		if err := os.MkdirAll(filepath.Join(db, dir), 0o755); err != nil {
-			return err
-		}
-	}
-	var all []entry
-	affected := map[string][]of{}
+	of := map[string][]vulnerability{}
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		var e entry
-		if err := json.Unmarshal(raw, &e); err != nil {
+		var v vulnerability
+		if err := json.Unmarshal(raw, &v); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		if err := os.WriteFile(filepath.Join(db, "ID", filepath.Base(file)), raw, 0o644); err != nil {
-			return err
-		}
 		seen := map[string]bool{}
-		for _, a := range e.Affected {
+		for _, a := range v.Affected {
 			if name := a.Package.Name; !seen[name] {
 				seen[name] = true
-				affected[name] = append(affected[name], of{e.ID, e.Modified})
+				of[name] = append(of[name], vulnerability{ID: v.ID})
 			}
 		}
-		e.Affected = nil
-		all = append(all, e)
 	}
-	modules := make([]module, 0, len(affected))
-	for path, vulns := range affected {
+	modules := make([]module, 0, len(of))
+	for path, vulns := range of {
 		modules = append(modules, module{path, vulns})
 	}
-	for name, content := range map[string]any{"db": map[string]string{"modified": all[0].Modified}, "modules": modules, "vulns": all} {
-		raw, err := json.Marshal(content)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(db, "index", name+".json"), raw, 0o644); err != nil {
-			return err
-		}
+	raw, err := json.Marshal(modules)
+	if err != nil {
+		return err
 	}
-	return nil
+	return errors.Join(os.MkdirAll(filepath.Join(db, "index"), 0o755), os.Symlink(osv, filepath.Join(db, "ID")),
+		os.WriteFile(filepath.Join(db, "index", "modules.json"), raw, 0o644),
+		os.WriteFile(filepath.Join(db, "index", "db.json"), []byte(`{"modified":"0001-01-01T00:00:00Z"}`), 0o644)) // as the module says of each
 }

@@ -312,7 +312,7 @@ func TestNoMessageStopsTheParser(t *testing.T) {
 	}
 }
 
-// malformedUpdates have every attribute there is with flags and lengths that it cannot have, before and after those that belong there.
+// malformedUpdates have attributes of the kinds up to 40 with flags and lengths that they cannot have, before and after those that belong there.
 func malformedUpdates() (all [][]byte) {
 	mandatory := [][]byte{{0x40, 1, 1, 0}, {0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9}, {0x40, 3, 4, 127, 0, 0, 9}}
 	for kind := range 41 {

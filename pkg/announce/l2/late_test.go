@@ -327,14 +327,12 @@ func TestAClaimFromBeforeTheAnnouncementEndsNoYield(t *testing.T) {
 func TestAnAnswerToAnOldQuestionTakesNothingAway(t *testing.T) {
 	for _, a := range both() {
 		synctest.Test(t, func(t *testing.T) {
-			seg := newLAN()
-			n := newNIC(map[string]*lan{"eth0": seg})
-			s, other := startSpeaker(t, n, Timings{}), startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
+			seg, s, thaw := frozen(t, a)
+			other := startSpeaker(t, newNIC(map[string]*lan{"eth0": seg}), Timings{})
 			ours, theirs := say(a), take(otherLink, a)
 			ours.Others, theirs.Others = []cluster.MAC{otherMAC}, []cluster.MAC{ourMAC}
 			s.set(t, ours)
-			time.Sleep(10 * time.Second)
-			mark, thaw := seg.rewind(), n.freeze()
+			mark := seg.rewind()
 			seg.send(nil, question(t, a, asker)) // the reader has this one when it stops
 			other.set(t, theirs)
 			time.Sleep(50 * time.Millisecond)
