@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -38,7 +37,7 @@ func (m routerMetrics) Collect(out chan<- prometheus.Metric) {
 		send(routerDesc("bgp_announced_prefixes", "Routes that the peer has been told.", "peer"), prometheus.GaugeValue, float64(s.Advertised), peer)
 		send(routerDesc("bgp_session_losses_total", "Times that an established session ended.", "peer"), prometheus.CounterValue, float64(s.Flaps), peer)
 		messages := routerDesc("bgp_messages_total", "BGP messages to and from the peer, by type.", "peer", "direction", "type")
-		for direction, types := range s.Messages(context.Background()) {
+		for direction, types := range s.Messages() {
 			for name, n := range types {
 				send(messages, prometheus.CounterValue, float64(n), peer, direction, name)
 			}

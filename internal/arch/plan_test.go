@@ -38,7 +38,7 @@ func floorPlan() map[string]room {
 		"pkg/announce/l2": {ours: []string{"pkg/announce", "pkg/cluster", "internal/reconcile", "internal/rawio"},
 			others: []string{"github.com/mdlayher", "golang.org/x/net", "golang.org/x/sys"}},
 		"pkg/announce/bgp": {ours: []string{"pkg/announce", "pkg/announce/bfd", "pkg/announce/discovery", "pkg/config", "pkg/cluster", "internal/reconcile"},
-			others: []string{"github.com/osrg/gobgp", "google.golang.org/protobuf"}},
+			others: []string{"github.com/osrg/gobgp", "google.golang.org/protobuf", "golang.org/x/sys"}},
 		"pkg/announce/bfd":       {others: []string{"golang.org/x/sys"}},
 		"pkg/announce/discovery": {ours: []string{"internal/reconcile"}, others: []string{"github.com/mdlayher/ndp", "golang.org/x/net"}},
 		"pkg/membership":         {ours: []string{"pkg/cluster", "internal/reconcile"}, others: []string{"github.com/hashicorp/memberlist"}},

@@ -60,7 +60,7 @@ type State struct {
 	// Closed is true for a session that has ended in order and is not wanted until the plan says otherwise.
 	Closed bool
 
-	server *peerServer // nil where nothing has been said to the peer yet
+	counts *counters
 }
 
 // Established is what State.State is while routes are exchanged.

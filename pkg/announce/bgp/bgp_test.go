@@ -227,7 +227,7 @@ func TestEveryPeerGetsWhatIsMeantForIt(t *testing.T) {
 		have := b.Have()
 		return have["outside"].Advertised == 2 && have["inside"].Advertised == 2 && have["outside"].PeerASN == 65001
 	})
-	if m := b.Have()["outside"].Messages(t.Context()); m["sent"]["update"] < 2 || m["sent"]["open"] != 1 || m["received"]["open"] != 1 {
+	if m := b.Have()["outside"].Messages(); m["sent"]["update"] < 2 || m["sent"]["open"] != 1 || m["received"]["open"] != 1 {
 		t.Errorf("counted %v", m)
 	}
 

@@ -69,10 +69,7 @@ func draining(r *announce.Route) *announce.Route {
 }
 
 func (s *session) announce(prefix netip.Prefix, route *announce.Route) (again time.Duration) {
-	want := loaded{Route: route, hop: s.want.NextHop4, own: s.want.Session.Own(), internal: s.want.Session.Internal}
-	if prefix.Addr().Is6() {
-		want.hop = s.want.NextHop6
-	}
+	want := loaded{Route: route, hop: s.hop(prefix), own: s.want.Session.Own(), internal: s.want.Session.Internal}
 	if s.loaded[prefix].is(want) {
 		return time.Hour
 	}
@@ -90,6 +87,18 @@ func (s *session) announce(prefix netip.Prefix, route *announce.Route) (again ti
 	}
 	s.loaded[prefix] = s.newest
 	return time.Hour
+}
+
+// hop is what a route leads to. Both families may lead to an IPv6 address, RFC 8950.
+func (s *session) hop(prefix netip.Prefix) netip.Addr {
+	hop := s.want.NextHop4
+	if prefix.Addr().Is6() {
+		hop = s.want.NextHop6
+	}
+	if !hop.IsValid() && (s.own.Is6() || prefix.Addr().Is4()) {
+		hop = s.own
+	}
+	return hop
 }
 
 func (s *session) withdraw(prefix netip.Prefix) (again time.Duration) {

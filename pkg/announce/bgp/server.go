@@ -100,44 +100,6 @@ func (p *peerServer) watch(ctx context.Context, log *slog.Logger, tell func(cont
 	return nil
 }
 
-// agreed is what an established session can carry.
-type agreed struct {
-	endless bool // the peer wants no keepalives: its hold time is 0, with which gobgp fails at its first write
-	v4, v6  bool // the peer takes routes of this family
-}
-
-func (a agreed) carries(prefix netip.Prefix) bool {
-	return prefix.Addr().Is4() && a.v4 || prefix.Addr().Is6() && a.v6
-}
-
-// lacks names the families that the peer does not take.
-func (a agreed) lacks() string {
-	switch {
-	case a.v4:
-		return "IPv6"
-	case a.v6:
-		return "IPv4"
-	}
-	return "IPv4 and IPv6"
-}
-
-// agreed returns what the peer has agreed to in its last OPEN. The session may be over by then: with hold time 0 it does not last.
-func (p *peerServer) agreed(ctx context.Context) (a agreed, err error) {
-	err = p.ListPeer(ctx, &api.ListPeerRequest{}, func(peer *api.Peer) {
-		a.endless = peer.GetTimers().GetState().GetNegotiatedHoldTime() == 0
-		said := false
-		for _, packed := range peer.GetState().GetRemoteCap() {
-			if c := (&api.MultiProtocolCapability{}); packed.UnmarshalTo(c) == nil {
-				said = true
-				a.v4 = a.v4 || c.GetFamily().GetAfi() == api.Family_AFI_IP && c.GetFamily().GetSafi() == api.Family_SAFI_UNICAST
-				a.v6 = a.v6 || c.GetFamily().GetAfi() == api.Family_AFI_IP6 && c.GetFamily().GetSafi() == api.Family_SAFI_UNICAST
-			}
-		}
-		a.v4 = a.v4 || !said // RFC 4760 section 8
-	})
-	return a, err
-}
-
 func stateName(s api.PeerState_SessionState) string {
 	switch s {
 	case api.PeerState_CONNECT:
@@ -182,10 +144,6 @@ func sentence(reason string) string {
 	if reason == "notification-received "+badAS {
 		return "the router expects another AS number of this node: correct myASN or localASN, or the router"
 	}
-	tooMany := bgp.NewNotificationErrorCode(bgp.BGP_ERROR_CEASE, bgp.BGP_ERROR_SUB_MAXIMUM_NUMBER_OF_PREFIXES_REACHED).String()
-	if reason == "notification-sent "+tooMany {
-		return "the router sent more routes than are taken in, which is none: have it send none to this node"
-	}
 	for prefix, meaning := range map[string]string{"notification-received ": "the router ended it: ", "notification-sent ": "this speaker ended it: "} {
 		if what, is := strings.CutPrefix(reason, prefix); is {
 			return meaning + what
@@ -204,10 +162,9 @@ func sentence(reason string) string {
 	return reason
 }
 
-// noise begins what gobgp says and nobody needs to hear: of the peer's echo of our own routes, of its own sockets, and of what it is told.
+// noise begins what gobgp says of its own sockets and nobody needs to hear.
 func noise() []string {
-	return []string{"No matching path for withdraw found", "failed to close existing tcp connection", "Closed an accepted connection",
-		"update prefix limit configuration"}
+	return []string{"failed to close existing tcp connection", "Closed an accepted connection"}
 }
 
 func (l *serverLog) write(level slog.Level, msg string, fields gobgplog.Fields) {

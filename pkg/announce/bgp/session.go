@@ -25,7 +25,10 @@ type session struct {
 	want    announce.BGPSession
 	server  *peerServer // nil before it is needed
 	addedAt time.Time
-	added   *api.Peer                  // the peer as the server has it; nil while it has none
+	added   *api.Peer  // the peer as the server has it; nil while it has none
+	relay   *relay     // to the router; nil while added is
+	own     netip.Addr // of this node, towards the router; invalid while it is not known
+	counts  *counters
 	loaded  map[netip.Prefix]*loaded   // the routes as the server has them; what is equal is mostly shared
 	newest  *loaded                    // the last of them that was another
 	drains  map[netip.Prefix]time.Time // since when a route has been drained
@@ -75,13 +78,13 @@ const endless = "the router asks for hold time 0, with which the session does no
 const drained = "Bellwether: this node is drained"
 
 func (a *Announcer) newSession(ctx context.Context, name string, now time.Time) *session {
-	return &session{a: a, ctx: ctx, name: name, log: a.cfg.Log.With("peer", name), state: "Idle", since: now,
+	return &session{a: a, ctx: ctx, name: name, log: a.cfg.Log.With("peer", name), state: "Idle", since: now, counts: &counters{},
 		loaded: map[netip.Prefix]*loaded{}, drains: map[netip.Prefix]time.Time{}}
 }
 
 // take takes in what the server says.
 func (s *session) take(c change, now time.Time) {
-	if c.state == s.state {
+	if c.state == s.state || s.added == nil { // of a peer that has been removed meanwhile
 		return
 	}
 	was, since := s.state, s.since
@@ -109,12 +112,7 @@ func (s *session) take(c change, now time.Time) {
 	case w.PeerASN == 0 && c.peerASN == w.MyASN:
 		s.fail(now.Add(10*time.Second), "the router's AS number is %d, which dynamicASN does not allow here: correct dynamicASN, myASN or the router", c.peerASN)
 	default:
-		s.problem = ""
-		var err error
-		if s.agreed, err = s.server.agreed(s.ctx); err != nil {
-			s.log.Warn("what a BGP session can carry is not known", "error", err)
-			s.agreed = agreed{v4: true, v6: true}
-		}
+		s.problem, s.agreed = "", *s.relay.heard.Load()
 		if s.agreed.endless {
 			s.problem = endless
 		}
@@ -134,6 +132,7 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		s.problem = err.Error()
 		return retry
 	}
+	unknown := s.locateSelf()
 	again = s.load(now)
 	if s.want.Close {
 		return min(again, s.close(now))
@@ -158,9 +157,8 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		again = min(again, max(left, retry))
 	}
 	password, err := s.password()
-	stands := err != nil && s.state == Established && s.added != nil &&
-		proto.Equal(withoutTimers(s.added), withoutTimers(neighbor(s.want, s.added.Conf.AuthPassword)))
-	if err == nil {
+	stands := err != nil && s.state == Established && s.added != nil && s.same(s.relay.to.password)
+	if err = cmp.Or(err, unknown); err == nil {
 		err = s.open(password)
 	}
 	if err != nil {
@@ -249,24 +247,60 @@ func (s *session) password() (string, error) {
 	return s.a.cfg.Password(s.want.PasswordSecret)
 }
 
+// locateSelf finds this node's address towards the router. A session that is there keeps the one that it has.
+func (s *session) locateSelf() error {
+	if s.state == Established || !s.want.Session.Address.IsValid() {
+		return nil
+	}
+	own, err := newEndpoint(s.want.Session, "").own(s.ctx)
+	if err != nil {
+		return err
+	}
+	s.own = own
+	if s.relay != nil {
+		s.relay.own.Store(&own)
+	}
+	return nil
+}
+
+// same reports whether the session that is open is the one that is wanted, but for timers.
+func (s *session) same(password string) bool {
+	return s.relay.to == newEndpoint(s.want.Session, password) && proto.Equal(withoutTimers(s.added), withoutTimers(neighbor(s.want, s.relay.port())))
+}
+
 // open adds the peer, or changes it.
 func (s *session) open(password string) error {
-	peer := neighbor(s.want, password)
-	switch {
-	case s.added != nil && !s.again && proto.Equal(s.added, peer):
-		return nil
-	case s.added != nil && !s.again && proto.Equal(withoutTimers(s.added), withoutTimers(peer)):
-		if _, err := s.server.UpdatePeer(s.ctx, &api.UpdatePeerRequest{Peer: peer}); err != nil {
-			return fmt.Errorf("change the session: %w", err)
-		}
-		s.added = peer
-		return nil
+	if s.added != nil && !s.again && s.same(password) {
+		return s.retime()
 	}
 	s.remove()
+	r, err := newRelay(s.ctx, newEndpoint(s.want.Session, password), s.counts, s.a.cfg.Poke.Ring)
+	if err != nil {
+		return err
+	}
+	own := s.own
+	r.own.Store(&own)
+	r.retry.Store(int64(s.want.Session.Connect))
+	peer := neighbor(s.want, r.port())
 	if err := s.server.AddPeer(s.ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
+		r.end()
 		return fmt.Errorf("open the session: %w", err)
 	}
-	s.added, s.addedAt = peer, time.Now()
+	s.relay, s.added, s.addedAt = r, peer, time.Now()
+	return nil
+}
+
+// retime has the session that is open keep the time that is wanted.
+func (s *session) retime() error {
+	s.relay.retry.Store(int64(s.want.Session.Connect))
+	peer := neighbor(s.want, s.relay.port())
+	if proto.Equal(s.added, peer) {
+		return nil
+	}
+	if _, err := s.server.UpdatePeer(s.ctx, &api.UpdatePeerRequest{Peer: peer}); err != nil {
+		return fmt.Errorf("change the session: %w", err)
+	}
+	s.added = peer
 	return nil
 }
 
@@ -274,9 +308,6 @@ func (s *session) open(password string) error {
 func withoutTimers(p *api.Peer) *api.Peer {
 	c := proto.CloneOf(p)
 	c.Timers = nil
-	for _, f := range c.AfiSafis {
-		f.PrefixLimits = nil
-	}
 	return c
 }
 
@@ -292,7 +323,8 @@ func (s *session) remove() {
 	if s.state == Established {
 		s.flaps++
 	}
-	s.added, s.state, s.since = nil, "Idle", time.Now()
+	s.relay.end()
+	s.relay, s.added, s.state, s.since = nil, nil, "Idle", time.Now()
 }
 
 // close ends a session in order when its routes have been drained, and says why.
@@ -339,7 +371,14 @@ func (s *session) end() {
 }
 
 func (s *session) status() State {
-	st := State{State: s.state, Since: s.since, PeerASN: s.peerASN, Flaps: s.flaps, Closed: s.closed, Problem: s.problem, server: s.server}
+	st := State{State: s.state, Since: s.since, PeerASN: s.peerASN, Flaps: s.flaps, Closed: s.closed, Problem: s.problem, counts: s.counts}
+	trying := progress{}
+	if s.relay != nil {
+		trying = *s.relay.progress.Load()
+	}
+	if s.state == "OpenSent" && trying.state != "" { // to gobgp, the relay is the router
+		st.State = trying.state
+	}
 	if s.state == Established {
 		for prefix := range s.loaded {
 			if s.agreed.carries(prefix) {
@@ -364,6 +403,9 @@ func (s *session) status() State {
 		st.Problem = s.lost
 		if s.lost == "" && s.added != nil && time.Since(s.addedAt) >= unanswered {
 			st.Problem = "the router does not answer: look at its address, its port and its password, and at what is between"
+			if trying.problem != nil {
+				st.Problem += " (" + trying.problem.Error() + ")"
+			}
 		}
 	}
 	return st

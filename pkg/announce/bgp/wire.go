@@ -14,9 +14,6 @@ import (
 	"github.com/bellwether-lb/bellwether/pkg/config"
 )
 
-// foreign is how many routes a peer may send: all are refused, but gobgp keeps those it refuses. A peer may echo ours on top.
-const foreign = 1000
-
 // deferral is how long routes are held back after a restart for a peer that does not say that it has sent all of its own.
 const deferral = 5 * time.Second
 
@@ -30,8 +27,8 @@ func familyOf(a netip.Addr) *api.Family {
 	return ipv6()
 }
 
-// neighbor is what gobgp calls the peer of a session.
-func neighbor(want announce.BGPSession, password string) *api.Peer {
+// neighbor is what gobgp calls the peer of a session: the relay at a port of this node.
+func neighbor(want announce.BGPSession, port uint16) *api.Peer {
 	s := want.Session
 	families := []*api.Family{familyOf(s.Address)}
 	if want.DualStack {
@@ -39,32 +36,18 @@ func neighbor(want announce.BGPSession, password string) *api.Peer {
 	}
 	seconds := func(d time.Duration) uint64 { return uint64(d / time.Second) }
 	p := &api.Peer{
-		Conf:      &api.PeerConf{NeighborAddress: s.Address.String(), PeerAsn: s.PeerASN, LocalAsn: s.Own(), AuthPassword: password},
-		Transport: &api.Transport{RemotePort: uint32(s.Port), BindInterface: s.VRF},
+		Conf:      &api.PeerConf{NeighborAddress: "127.0.0.1", PeerAsn: s.PeerASN, LocalAsn: s.Own()},
+		Transport: &api.Transport{RemotePort: uint32(port)},
 		Timers: &api.Timers{Config: &api.TimersConfig{HoldTime: seconds(s.Hold), KeepaliveInterval: seconds(s.Keepalive),
 			ConnectRetry: seconds(s.Connect), IdleHoldTimeAfterReset: 1}},
-	}
-	if s.Source.IsValid() {
-		p.Transport.LocalAddress = s.Source.String()
-	}
-	switch {
-	case s.TTLSecurity > 0:
-		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(256 - s.TTLSecurity)}
-	case s.MultiHop:
-		p.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: 255}
 	}
 	if s.RestartTime > 0 {
 		p.GracefulRestart = &api.GracefulRestart{Enabled: true, RestartTime: uint32(seconds(s.RestartTime)),
 			DeferralTime: uint32(seconds(deferral)), LocalRestarting: true}
 	}
-	limit := uint32(foreign)
-	for limit < uint32(len(want.Routes)+foreign) {
-		limit *= 2
-	}
 	for _, f := range families {
 		p.AfiSafis = append(p.AfiSafis, &api.AfiSafi{
 			Config:            &api.AfiSafiConfig{Family: f, Enabled: true},
-			PrefixLimits:      &api.PrefixLimit{Family: f, MaxPrefixes: limit, ShutdownThresholdPct: 100},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: s.RestartTime > 0}},
 		})
 	}
@@ -81,10 +64,7 @@ func path(prefix netip.Prefix, r *loaded) (*api.Path, error) {
 		p.attribute(&api.AsPathAttribute{Segments: []*api.AsSegment{{Type: api.AsSegment_AS_SEQUENCE, Numbers: own}}})
 	}
 	hop, family := r.hop, familyOf(prefix.Addr())
-	switch { // unspecified is the session's own
-	case !hop.IsValid() && prefix.Addr().Is4():
-		hop = netip.IPv4Unspecified()
-	case !hop.IsValid():
+	if !hop.IsValid() { // not for long: no peer is told before this node's address is known
 		hop = netip.IPv6Unspecified()
 	}
 	if hop.Is6() {
