@@ -48,30 +48,30 @@ func (e endpoint) own(ctx context.Context) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("this node has no address towards the router %s: %w", e.router.Addr(), err)
 	}
 	defer func() { _ = conn.Close() }()
-	return localAddr(conn), nil
+	addr, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	return addr.Addr().Unmap().WithZone(""), err
 }
 
-func localAddr(c net.Conn) netip.Addr {
-	addr, _ := netip.ParseAddrPort(c.LocalAddr().String())
-	return addr.Addr().Unmap().WithZone("")
-}
-
-// dial connects to the router.
-func (e endpoint) dial(ctx context.Context, timeout time.Duration) (*net.TCPConn, error) {
+// dial connects to the router, from an address that own returned; from any if it is invalid.
+func (e endpoint) dial(ctx context.Context, from netip.Addr, timeout time.Duration) (*net.TCPConn, error) {
 	d := net.Dialer{Timeout: timeout, Control: func(_, _ string, c syscall.RawConn) error {
 		return e.prepare(c, e.bind, e.sign, e.hops)
 	}}
-	if e.source.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(e.source, 0))
+	if from.IsLinkLocalUnicast() {
+		from = from.WithZone(e.router.Addr().Zone())
+	}
+	if from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
 	conn, err := d.DialContext(ctx, "tcp", e.router.String())
 	if of := (*net.OpError)(nil); errors.As(err, &of) {
 		return nil, of.Err // whom it is between is known
 	}
-	if err != nil {
-		return nil, err
+	tcp, is := conn.(*net.TCPConn)
+	if err == nil && !is {
+		err = fmt.Errorf("%T is no connection over TCP", conn)
 	}
-	return conn.(*net.TCPConn), nil
+	return tcp, err
 }
 
 // prepare sets options of a socket before it is connected.

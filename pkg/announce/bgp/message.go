@@ -58,17 +58,37 @@ func endOfRIB(afi byte) []byte {
 	return message(bgp.BGP_MSG_UPDATE, 0, 0, 0, 6, byte(bgp.BGP_ATTR_FLAG_OPTIONAL), byte(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI), 3, 0, afi, bgp.SAFI_UNICAST)
 }
 
-// isEndOfRIB reports whether an UPDATE is that of a family, by whichever length of the attribute's length.
-func isEndOfRIB(update []byte, afi byte) bool {
-	long := message(bgp.BGP_MSG_UPDATE, 0, 0, 0, 7, byte(bgp.BGP_ATTR_FLAG_OPTIONAL|bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH),
-		byte(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI), 0, 3, 0, afi, bgp.SAFI_UNICAST)
-	return bytes.Equal(update, endOfRIB(afi)) || bytes.Equal(update, long)
+// endsRIB returns the family whose routes have all been sent according to an UPDATE, 0 if it does not say that. Some say so of IPv4 as of the
+// others, and the length of an attribute may be of two octets.
+func endsRIB(update []byte) (afi byte) {
+	for _, afi := range []byte{bgp.AFI_IP, bgp.AFI_IP6} {
+		unreachable := []byte{byte(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI), 3, 0, afi, bgp.SAFI_UNICAST}
+		short := append([]byte{0, 0, 0, 6, byte(bgp.BGP_ATTR_FLAG_OPTIONAL)}, unreachable...)
+		long := append([]byte{0, 0, 0, 7, byte(bgp.BGP_ATTR_FLAG_OPTIONAL | bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH)}, slices.Insert(unreachable, 1, 0)...)
+		for _, body := range [][]byte{short, long} {
+			if bytes.Equal(update, message(bgp.BGP_MSG_UPDATE, body...)) {
+				return afi
+			}
+		}
+	}
+	if bytes.Equal(update, endOfRIB(bgp.AFI_IP)) {
+		return bgp.AFI_IP
+	}
+	return 0
+}
+
+// holdTime is what an OPEN asks for; 0 is no keepalives.
+func holdTime(open []byte) time.Duration {
+	if len(open) < 24 {
+		return 0
+	}
+	return time.Duration(binary.BigEndian.Uint16(open[22:])) * time.Second // RFC 4271 section 4.2
 }
 
 // agreed is what an established session can carry.
 type agreed struct {
-	endless bool // the peer wants no keepalives: its hold time is 0, with which gobgp fails at its first write
-	v4, v6  bool // the peer takes routes of this family
+	hold   time.Duration // the peer's hold time. With 0, which is no keepalives, gobgp fails at its first write
+	v4, v6 bool          // the peer takes routes of this family
 }
 
 func (a agreed) carries(prefix netip.Prefix) bool {
@@ -88,7 +108,7 @@ func (a agreed) lacks() string {
 
 // agree returns what an OPEN of the peer agrees to.
 func agree(open *bgp.BGPOpen) (a agreed) {
-	a.endless = open.HoldTime == 0
+	a.hold = time.Duration(open.HoldTime) * time.Second
 	said := false
 	for _, p := range open.OptParams {
 		capabilities, is := p.(*bgp.OptionParameterCapability)
@@ -143,8 +163,12 @@ func (in *inbound) admit(m []byte, now time.Time) []byte {
 	switch kindOf(m) {
 	case bgp.BGP_MSG_OPEN:
 		in.opened = true
-		if parsed, err := bgp.ParseBGPMessage(m); err == nil {
-			says := agree(parsed.Body.(*bgp.BGPOpen))
+		parsed, err := bgp.ParseBGPMessage(m)
+		if err != nil {
+			break // gobgp says so to the router
+		}
+		if said, is := parsed.Body.(*bgp.BGPOpen); is {
+			says := agree(said)
 			in.heard.Store(&says)
 		}
 	case bgp.BGP_MSG_KEEPALIVE:
@@ -158,15 +182,13 @@ func (in *inbound) admit(m []byte, now time.Time) []byte {
 // update makes of an UPDATE what is left without its routes. One that comes too early remains an UPDATE, so that gobgp refuses it; the
 // others say that the router is alive (RFC 4271 section 4.4), which is enough now and then.
 func (in *inbound) update(m []byte, now time.Time) []byte {
-	for _, afi := range []byte{bgp.AFI_IP, bgp.AFI_IP6} {
-		if isEndOfRIB(m, afi) {
-			return m
-		}
+	if afi := endsRIB(m); afi != 0 {
+		return endOfRIB(afi)
 	}
 	if !in.up {
 		return endOfRIB(bgp.AFI_IP)
 	}
-	if now.Sub(in.alive) < time.Second {
+	if now.Sub(in.alive) < time.Second/4 {
 		return nil
 	}
 	in.alive = now

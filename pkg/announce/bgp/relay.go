@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,46 +26,46 @@ import (
 type relay struct {
 	to       endpoint
 	counts   *counters
-	changed  func() // rung when heard or progress says something else
+	changed  func() // rung when progress is another
 	listener *net.TCPListener
 	end      context.CancelFunc
 
-	retry    atomic.Int64               // how long a router may take to answer, and how often it is tried at least, as a time.Duration
-	own      atomic.Pointer[netip.Addr] // the address of this node that routes lead to
-	progress atomic.Pointer[progress]
-	heard    atomic.Pointer[agreed] // what the router's last OPEN says
+	retry atomic.Int64           // how long a router may take to answer, and how often it is tried at least, as a time.Duration
+	heard atomic.Pointer[agreed] // what the router's last OPEN says
+	busy  atomic.Bool            // gobgp and the router have something to say to each other
+
+	mu  sync.Mutex
+	own netip.Addr // the address of this node that the router is dialled from
+	now progress
 }
 
 // progress says how far the connection to a router is.
 type progress struct {
-	state   string // Connect or Active of RFC 4271 section 8.2.2 while there is none; else empty
-	problem error  // why the last attempt failed
+	away    bool   // there is none yet
+	problem string // why the last attempt failed
 }
 
 // farewells is how long what gobgp said last may take on its way to the router.
 const farewells = 5 * time.Second
 
-// unread is how long a router may leave unread what it is told, the hold time that RFC 4271 section 10 suggests.
-const unread = 90 * time.Second
-
 // newRelay waits for gobgp at a port of the loopback interface.
-func newRelay(ctx context.Context, to endpoint, counts *counters, changed func()) (*relay, error) {
-	cfg := &net.ListenConfig{}
-	cfg.SetMultipathTCP(false)
-	l, err := cfg.Listen(ctx, "tcp4", "127.0.0.1:0")
+func newRelay(ctx context.Context, to endpoint, own netip.Addr, counts *counters, changed func()) (*relay, error) {
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return nil, fmt.Errorf("make a port for a session: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &relay{to: to, counts: counts, changed: changed, listener: l.(*net.TCPListener), end: cancel}
-	r.progress.Store(&progress{})
+	r := &relay{to: to, own: own, now: progress{away: true}, counts: counts, changed: changed, listener: l, end: cancel}
 	r.heard.Store(&agreed{})
 	context.AfterFunc(ctx, func() { _ = l.Close() })
 	go r.accept(ctx)
 	return r, nil
 }
 
-func (r *relay) port() uint16 { return r.listener.Addr().(*net.TCPAddr).AddrPort().Port() }
+func (r *relay) port() uint16 {
+	addr, _ := netip.ParseAddrPort(r.listener.Addr().String())
+	return addr.Port()
+}
 
 // accept serves one connection of gobgp at a time: a new one ends the one before. What is under way when ctx ends is said to its end.
 func (r *relay) accept(ctx context.Context) {
@@ -71,8 +73,12 @@ func (r *relay) accept(ctx context.Context) {
 	defer func() { time.AfterFunc(farewells, before) }()
 	for {
 		own, err := r.listener.AcceptTCP()
-		if err != nil {
+		if ctx.Err() != nil {
 			return
+		}
+		if err != nil { // there are too many open files
+			time.Sleep(time.Second)
+			continue
 		}
 		if !ours(own) {
 			_ = own.Close() // any process of this node can get here
@@ -81,6 +87,7 @@ func (r *relay) accept(ctx context.Context) {
 		before()
 		both := &pair{own: own}
 		before = both.abort
+		r.busy.Store(true)
 		go r.serve(ctx, both)
 	}
 }
@@ -114,6 +121,7 @@ func (p *pair) connect(router *net.TCPConn) {
 }
 
 func (r *relay) serve(ctx context.Context, p *pair) {
+	defer r.busy.Store(false)
 	defer p.abort()
 	from := bufio.NewReaderSize(p.own, 2*longestMessage)
 	router := r.reach(ctx, p.own, from)
@@ -147,44 +155,83 @@ func (r *relay) reach(ctx context.Context, own *net.TCPConn, from *bufio.Reader)
 		<-watched
 		_ = own.SetReadDeadline(time.Time{})
 	}()
+	r.note(progress{away: true, problem: r.progress().problem})
 	for wait := time.Second; ; wait *= 2 {
 		most := time.Duration(r.retry.Load())
-		r.note(progress{"Connect", r.progress.Load().problem})
-		conn, err := r.to.dial(ctx, max(most, time.Second))
-		if want := r.own.Load(); err == nil && want != nil && localAddr(conn) != *want {
-			err = fmt.Errorf("this node's address towards the router is %s and was %s", localAddr(conn), *want)
-			_ = conn.Close()
-		}
-		if err == nil {
-			r.note(progress{})
+		from := r.from(netip.Addr{})
+		conn, err := r.to.dial(ctx, from, max(most, time.Second))
+		if err == nil && r.arrive(from) {
 			return conn
 		}
+		if err == nil {
+			_ = conn.Close() // this node has another address towards the router by now
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
 		wait = max(min(wait, most), time.Second)
-		r.note(progress{"Active", err})
+		r.note(progress{away: true, problem: err.Error()})
 		select {
 		case <-ctx.Done():
-			r.note(progress{})
 			return nil
 		case <-time.After(wait - rand.N(wait/4)): // jitter, RFC 4271 section 10
 		}
 	}
 }
 
+func (r *relay) progress() progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
+}
+
 func (r *relay) note(p progress) {
-	r.progress.Store(&p)
+	r.mu.Lock()
+	same := r.now == p
+	r.now = p
+	r.mu.Unlock()
+	if !same {
+		r.changed()
+	}
+}
+
+// from has the router dialled from an address, if it is valid and there is no connection, and returns the one that counts.
+func (r *relay) from(own netip.Addr) netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if own.IsValid() && r.now.away {
+		r.own = own
+	}
+	return r.own
+}
+
+// arrive notes that there is a connection, unless it is to be from another address by now.
+func (r *relay) arrive(from netip.Addr) bool {
+	r.mu.Lock()
+	is := r.own == from
+	if is {
+		r.now = progress{}
+	}
+	r.mu.Unlock()
 	r.changed()
+	return is
 }
 
 // outbound passes on what gobgp says. It returns nil when that has ended, and an error when the router does not take it.
 func (r *relay) outbound(from *bufio.Reader, router *net.TCPConn) error {
 	to := bufio.NewWriterSize(router, 16*longestMessage)
+	hold := 90 * time.Second // RFC 4271 section 10
 	for {
 		m, err := readMessage(from)
 		if err != nil {
 			return to.Flush() // gobgp has hung up
 		}
 		r.counts.sent.count(m)
-		_ = router.SetWriteDeadline(time.Now().Add(unread))
+		if kindOf(m) == bgp.BGP_MSG_OPEN {
+			hold = cmp.Or(holdTime(m), hold)
+		}
+		_ = router.SetWriteDeadline(time.Now().Add(min(hold, cmp.Or(r.heard.Load().hold, hold))))
 		if _, err := to.Write(m); err != nil {
 			return err
 		}

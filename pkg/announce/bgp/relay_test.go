@@ -47,7 +47,7 @@ func TestOnlyThisProcessGetsToTheRouter(t *testing.T) {
 		}
 	}()
 	defer func() { _ = router.Close() }()
-	r, err := newRelay(t.Context(), endpoint{router: netip.MustParseAddrPort(router.Addr().String())}, &counters{}, func() {})
+	r, err := newRelay(t.Context(), endpoint{router: netip.MustParseAddrPort(router.Addr().String())}, netip.Addr{}, &counters{}, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,34 +87,37 @@ func TestARouterIsTriedUntilItIsThere(t *testing.T) {
 	_ = port.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r, err := newRelay(ctx, endpoint{router: to}, &counters{}, func() {})
+	r, err := newRelay(ctx, endpoint{router: to}, netip.Addr{}, &counters{}, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := func(state string, problem bool) func() bool {
-		return func() bool {
-			p := r.progress.Load()
-			return p.state == state && (p.problem != nil) == problem
-		}
-	}
+	refused := func() bool { return r.progress() == progress{away: true, problem: "connect: connection refused"} }
 	gives, err := net.Dial("tcp", r.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "it is said why there is no connection", said("Active", true))
+	await(t, "it is said why there is no connection", refused)
 	_ = gives.Close()
-	await(t, "nothing is tried any more", said("", false))
+	quiet, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = quiet.SetDeadline(time.Now().Add(3 * time.Second))
+	if c, err := quiet.Accept(); err == nil {
+		t.Errorf("the router is tried from %s, and gobgp has given up", c.RemoteAddr())
+	}
+	_ = quiet.Close()
 	stays, err := net.Dial("tcp", r.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = stays.Close() }()
-	await(t, "it is tried anew", said("Active", true))
+	await(t, "it is tried anew", refused)
 	if port, err = net.Listen("tcp", to.String()); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = port.Close() }()
-	await(t, "it is there", said("", false))
+	await(t, "it is there", func() bool { return r.progress() == progress{} })
 }
 
 // TestWhatGobgpHears of what a router says.
@@ -125,11 +128,15 @@ func TestWhatGobgpHears(t *testing.T) {
 	}
 	alive, route := message(bgp.BGP_MSG_KEEPALIVE), message(bgp.BGP_MSG_UPDATE, 0, 0, 0, 0, 8, 10)
 	end4, end6 := endOfRIB(bgp.AFI_IP), endOfRIB(bgp.AFI_IP6)
+	unreachable := func(afi byte) []byte { return message(bgp.BGP_MSG_UPDATE, 0, 0, 0, 6, 0x80, 15, 3, 0, afi, 1) }
+	longer := func(afi byte) []byte { return message(bgp.BGP_MSG_UPDATE, 0, 0, 0, 7, 0x90, 15, 0, 3, 0, afi, 1) }
 	for _, c := range []struct {
 		name       string
 		says, want [][]byte
 	}{
 		{"routes are left out", [][]byte{opens, alive, route, end4, route, end6}, [][]byte{opens, alive, end4, end6}},
+		{"of every End-of-RIB", [][]byte{opens, alive, unreachable(1), unreachable(2), longer(1), longer(2)}, [][]byte{opens, alive, end4, end6, end4, end6}},
+		{"nothing of that of another family", [][]byte{opens, alive, unreachable(25)}, [][]byte{opens, alive}},
 		{"of a route before the OPEN that there was one", [][]byte{route}, [][]byte{end4}},
 		{"of a route before the session is up that there was one", [][]byte{opens, route}, [][]byte{opens, end4}},
 		{"the last word", [][]byte{opens, alive, message(bgp.BGP_MSG_NOTIFICATION, 6, 4)}, [][]byte{opens, alive, message(bgp.BGP_MSG_NOTIFICATION, 6, 4)}},
@@ -146,9 +153,27 @@ func TestWhatGobgpHears(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
 		want  []byte
-	}{{999 * time.Millisecond, nil}, {time.Second, alive}, {1999 * time.Millisecond, nil}, {2 * time.Second, alive}} {
+	}{{249 * time.Millisecond, nil}, {250 * time.Millisecond, alive}, {499 * time.Millisecond, nil}, {500 * time.Millisecond, alive}} {
 		if got := in.admit(route, time.Unix(100, 0).Add(c.after)); !bytes.Equal(got, c.want) {
 			t.Errorf("%s after a KEEPALIVE it hears %x of a route, want %x", c.after, got, c.want)
 		}
+	}
+}
+
+// TestARouterIsDialledFromTheAddressThatRoutesLeadTo, and what it has connected to stays the address of the session.
+func TestARouterIsDialledFromTheAddressThatRoutesLeadTo(t *testing.T) {
+	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	r := &relay{now: progress{away: true}, own: one, changed: func() {}}
+	if got := r.from(two); got != two {
+		t.Errorf("before there is a connection it is from %s, want %s", got, two)
+	}
+	if r.arrive(one) {
+		t.Errorf("a connection from %s is taken, and routes lead to %s", one, two)
+	}
+	if !r.arrive(two) || r.progress().away {
+		t.Errorf("a connection from %s is not taken", two)
+	}
+	if got := r.from(one); got != two {
+		t.Errorf("while there is a connection routes lead to %s, want %s", got, two)
 	}
 }

@@ -89,9 +89,9 @@ func (s *session) take(c change, now time.Time) {
 	}
 	was, since := s.state, s.since
 	s.state, s.since = c.state, now
-	if s.state == "Idle" {
+	if s.state == "Idle" && !s.relay.progress().away { // else there was no router to lose
 		s.lost = s.server.log.lost()
-		if was == Established && s.agreed.endless {
+		if was == Established && s.agreed.hold == 0 {
 			s.lost = endless
 		}
 	}
@@ -113,7 +113,7 @@ func (s *session) take(c change, now time.Time) {
 		s.fail(now.Add(10*time.Second), "the router's AS number is %d, which dynamicASN does not allow here: correct dynamicASN, myASN or the router", c.peerASN)
 	default:
 		s.problem, s.agreed = "", *s.relay.heard.Load()
-		if s.agreed.endless {
+		if s.agreed.hold == 0 {
 			s.problem = endless
 		}
 	}
@@ -162,11 +162,14 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		err = s.open(password)
 	}
 	if err != nil {
+		known := s.unopened == err.Error()
 		s.unopened, s.tryAt = err.Error(), now.Add(retry)
 		if stands { // with the password that it has, as whatever was right before goes on
 			return min(again, retry)
 		}
-		s.log.Warn("there is no BGP session", "problem", s.unopened)
+		if !known {
+			s.log.Warn("there is no BGP session", "problem", s.unopened)
+		}
 		s.remove()
 		return min(again, retry)
 	}
@@ -256,10 +259,10 @@ func (s *session) locateSelf() error {
 	if err != nil {
 		return err
 	}
-	s.own = own
 	if s.relay != nil {
-		s.relay.own.Store(&own)
+		own = s.relay.from(own)
 	}
+	s.own = own
 	return nil
 }
 
@@ -274,12 +277,10 @@ func (s *session) open(password string) error {
 		return s.retime()
 	}
 	s.remove()
-	r, err := newRelay(s.ctx, newEndpoint(s.want.Session, password), s.counts, s.a.cfg.Poke.Ring)
+	r, err := newRelay(s.ctx, newEndpoint(s.want.Session, password), s.own, s.counts, s.a.cfg.Poke.Ring)
 	if err != nil {
 		return err
 	}
-	own := s.own
-	r.own.Store(&own)
 	r.retry.Store(int64(s.want.Session.Connect))
 	peer := neighbor(s.want, r.port())
 	if err := s.server.AddPeer(s.ctx, &api.AddPeerRequest{Peer: peer}); err != nil {
@@ -346,6 +347,8 @@ func (s *session) close(now time.Time) (again time.Duration) {
 	}
 	if left := parted - now.Sub(s.parting); left > 0 && s.state == Established {
 		return left
+	} else if left > 0 && s.added != nil && s.relay.busy.Load() { // the reason is on its way
+		return time.Millisecond
 	}
 	s.remove()
 	s.closed, s.bfdWasUp = true, false // BFD goes down with the session, and says nothing about the router
@@ -374,10 +377,10 @@ func (s *session) status() State {
 	st := State{State: s.state, Since: s.since, PeerASN: s.peerASN, Flaps: s.flaps, Closed: s.closed, Problem: s.problem, counts: s.counts}
 	trying := progress{}
 	if s.relay != nil {
-		trying = *s.relay.progress.Load()
+		trying = s.relay.progress()
 	}
-	if s.state == "OpenSent" && trying.state != "" { // to gobgp, the relay is the router
-		st.State = trying.state
+	if s.state == "OpenSent" && trying.away { // to gobgp, the relay is the router
+		st.State = "Active"
 	}
 	if s.state == Established {
 		for prefix := range s.loaded {
@@ -403,8 +406,8 @@ func (s *session) status() State {
 		st.Problem = s.lost
 		if s.lost == "" && s.added != nil && time.Since(s.addedAt) >= unanswered {
 			st.Problem = "the router does not answer: look at its address, its port and its password, and at what is between"
-			if trying.problem != nil {
-				st.Problem += " (" + trying.problem.Error() + ")"
+			if trying.problem != "" {
+				st.Problem += " (" + trying.problem + ")"
 			}
 		}
 	}
