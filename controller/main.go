@@ -151,7 +151,7 @@ func newSyncer(client *kube.Client, o options, m *metrics, log *slog.Logger) (*s
 	if err != nil {
 		return nil, err
 	}
-	s.writer = newWriter(fenced, poke)
+	s.writer = newWriter(fenced, client, poke)
 	s.convert = kube.ServiceConverter(o.class)
 	if s.services, err = kube.NewSource(client.Services(""), &corev1.Service{}, s.convert, poke); err != nil {
 		return nil, err

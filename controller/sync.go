@@ -150,20 +150,13 @@ func (s *syncer) pass(ctx context.Context, _ time.Time) (time.Duration, error) {
 		}
 		s.secretAt = now
 	}
-	if !s.leading {
-		if s.services.Asked().Before(s.lease.Taken()) {
-			if err := s.catchUp(ctx); err != nil {
-				return 0, err
-			}
-		}
-		s.retention.learn(s.poolObjects())
-		s.leading = true
-		s.metrics.leading.Set(1)
-	}
-	started := time.Now()
 	for _, result := range s.writer.finished() {
 		s.settle(result)
 	}
+	if err := s.takeOver(ctx); err != nil || !s.leading {
+		return 20 * time.Millisecond, err
+	}
+	started := time.Now()
 	version := s.services.Version()
 	records := s.overlay.Lay(s.services.Records(), version)
 	if s.retention.needed(s.config) {
@@ -184,6 +177,23 @@ func (s *syncer) pass(ctx context.Context, _ time.Time) (time.Duration, error) {
 	s.metrics.observe(world, s.problems)
 	s.reports.box.Put(s.report(world))
 	return again, nil
+}
+
+// takeOver makes this replica the leader, if it is not yet. Writes of an earlier term are waited for: what they were to give has been given to
+// others meanwhile, and as long as it is assumed to be held, those would have to give way.
+func (s *syncer) takeOver(ctx context.Context) error {
+	if s.leading || s.writer.open > 0 {
+		return nil
+	}
+	if s.services.Asked().Before(s.lease.Taken()) {
+		if err := s.catchUp(ctx); err != nil {
+			return err
+		}
+	}
+	s.retention.learn(s.poolObjects())
+	s.leading = true
+	s.metrics.leading.Set(1)
+	return nil
 }
 
 // catchUp reads the Services anew before the first pass of a new leader: its informer may lag behind what the last leader

@@ -23,13 +23,15 @@ const writesAtOnce = 64
 // writer writes statuses in parallel, so that one that is slow or fails delays no other. Its maps belong to the loop
 // goroutine; results come back through a channel.
 type writer struct {
-	client   *kube.Client
+	client   *kube.Client // writes only while this replica leads
+	reads    *kube.Client
 	poke     reconcile.Poke
 	slots    chan struct{}
 	results  chan written
 	underWay sync.WaitGroup
 	retries  map[cluster.Key]retry
-	giving   int       // writes under way that change addresses
+	open     int       // writes that have begun and are not finished
+	giving   int       // those of them that change addresses
 	gaveAt   time.Time // when the last of them began
 	toldAt   time.Time // when the last write began that changes only what is said
 }
@@ -63,8 +65,8 @@ type written struct {
 	err     error
 }
 
-func newWriter(c *kube.Client, poke reconcile.Poke) *writer {
-	return &writer{client: c, poke: poke, slots: make(chan struct{}, writesAtOnce), results: make(chan written, 4*writesAtOnce),
+func newWriter(writes, reads *kube.Client, poke reconcile.Poke) *writer {
+	return &writer{client: writes, reads: reads, poke: poke, slots: make(chan struct{}, writesAtOnce), results: make(chan written, 4*writesAtOnce),
 		retries: map[cluster.Key]retry{}}
 }
 
@@ -79,6 +81,7 @@ func (w *writer) start(ctx context.Context, j job, now time.Time) (started bool,
 	default:
 		return false, 0
 	}
+	w.open++
 	if j.gives() {
 		w.giving, w.gaveAt = w.giving+1, now
 	} else {
@@ -117,7 +120,7 @@ func (w *writer) findOut(ctx context.Context, j job, failed error) (*corev1.Serv
 		case <-time.After(wait):
 		}
 		bounded, cancel := context.WithTimeout(ctx, kube.RequestTimeout)
-		service, err := w.client.Services(r.Namespace).Get(bounded, r.Name, metav1.GetOptions{})
+		service, err := w.reads.Services(r.Namespace).Get(bounded, r.Name, metav1.GetOptions{})
 		cancel()
 		switch {
 		case err == nil && service.UID == r.UID && service.ResourceVersion != r.ResourceVersion && shows(service, j.want.Addrs):
@@ -141,6 +144,7 @@ func (w *writer) finished() []written {
 	for {
 		select {
 		case r := <-w.results:
+			w.open--
 			if r.gives() {
 				w.giving--
 			}

@@ -38,7 +38,7 @@ func notFound() error {
 func newWritingDesk() *desk {
 	d := newDesk()
 	d.overlay, d.metrics = kube.NewOverlay(), newMetrics(prometheus.NewRegistry())
-	d.writer = newWriter(nil, reconcile.NewPoke())
+	d.writer = newWriter(nil, nil, reconcile.NewPoke())
 	d.convert = kube.ServiceConverter(kube.DefaultLoadBalancerClass)
 	return d
 }
@@ -150,7 +150,7 @@ func TestWhatBecameOfAWrite(t *testing.T) {
 			j := job{before: newDesk().record, want: kube.ServiceStatus{Addrs: ips("192.0.2.1")}}
 			j.before.Namespace, j.before.Name = "ns", "web"
 			failed := errors.New("no answer")
-			found, err := newWriter(client, reconcile.NewPoke()).findOut(t.Context(), j, failed)
+			found, err := newWriter(nil, client, reconcile.NewPoke()).findOut(t.Context(), j, failed)
 			if asked != 3 || (err == nil) != c.written || (found != nil) != c.written || c.code == 200 && !c.written && !errors.Is(err, failed) {
 				t.Errorf("asked %d times, it finds %v, %v", asked, found, err)
 			}
@@ -158,8 +158,49 @@ func TestWhatBecameOfAWrite(t *testing.T) {
 	}
 }
 
+// TestAWriteOfAnEarlierTerm: a leader is frozen before its write has left it, and wakes when another leads. What became of the write is known
+// then, and before that it does not lead again: it would hold what the other gave to somebody else against that one.
+func TestAWriteOfAnEarlierTerm(t *testing.T) {
+	left := make(chan string, 9)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		left <- r.Method
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"ns","name":"web","uid":"u1","resourceVersion":"10"}}`))
+	}))
+	defer server.Close()
+	reads, err := kube.NewClient(&rest.Config{Host: server.URL, QPS: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fenced, err := reads.Fenced(func() bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newWritingDesk()
+	d.writer = newWriter(fenced, reads, reconcile.NewPoke())
+	d.record.Namespace, d.record.Name = "ns", "web"
+	j := job{before: d.record, want: kube.ServiceStatus{Addrs: ips("192.0.2.1")}}
+	if started, _ := d.writer.start(t.Context(), j, time.Now()); !started {
+		t.Fatal("the write does not begin")
+	}
+	d.overlay.Begin(d.record, j.want.Addrs, nil)
+	if err := d.takeOver(t.Context()); err != nil || d.leading {
+		t.Errorf("it leads while a write is under way: %t, %v", d.leading, err)
+	}
+	d.writer.underWay.Wait()
+	if method := <-left; method != http.MethodGet || len(left) > 0 {
+		t.Errorf("%s and %d more have left a replica that does not lead", method, len(left))
+	}
+	for _, result := range d.writer.finished() {
+		d.settle(result)
+	}
+	if d.writer.open > 0 || d.overlay.Writing(d.record.Value.Key) {
+		t.Errorf("%d writes are thought to be under way", d.writer.open)
+	}
+}
+
 func TestTheSlotsBoundTheWritesUnderWay(t *testing.T) {
-	w := newWriter(nil, reconcile.NewPoke())
+	w := newWriter(nil, nil, reconcile.NewPoke())
 	for range writesAtOnce {
 		w.slots <- struct{}{}
 	}
@@ -276,7 +317,7 @@ func TestAPoolInUseIsHeldByAFinalizer(t *testing.T) {
 }
 
 func TestWhatIsSaidTakesTurnsWhileAddressesAreGiven(t *testing.T) {
-	w := newWriter(nil, reconcile.NewPoke())
+	w := newWriter(nil, nil, reconcile.NewPoke())
 	record := newDesk(holds("p", "192.0.2.1")).record
 	gives := job{before: record, want: kube.ServiceStatus{Addrs: ips("192.0.2.2")}}
 	tells := job{before: record, want: kube.ServiceStatus{Addrs: ips("192.0.2.1")}}
@@ -296,6 +337,7 @@ func TestWhatIsSaidTakesTurnsWhileAddressesAreGiven(t *testing.T) {
 			t.Errorf("%v after the last it waits %v, want %v", after, wait, want)
 		}
 	}
+	w.open = 1
 	w.results <- written{job: gives}
 	if w.finished(); w.giving != 0 {
 		t.Errorf("%d writes are thought to be under way", w.giving)

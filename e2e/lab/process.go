@@ -192,8 +192,18 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return held.Signal(sig)
 }
 
-// Pause stops the process where it stands; its sockets stay open and silent.
-func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
+// Pause stops the process where it stands, and returns when it does; its sockets stay open and silent.
+func (p *Process) Pause() error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if stopped, err := sweep.Stopped(p.PID); err != nil || stopped {
+			return err
+		}
+	}
+	return fmt.Errorf("%s in %s did not stop", p.Spec.Name, p.Where)
+}
 
 // Resume lets a paused process go on.
 func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }

@@ -217,13 +217,12 @@ func TestLaw4TheOrderOfTheInputChangesNothing(t *testing.T) {
 func TestLaw5EveryAddressGivenLiesInAPoolThatAllowsTheService(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		got := w.assign()
-		after := applied(w.services, got)
 		for _, s := range w.services {
 			for _, addr := range got[s.Key].Addrs {
 				if slices.Contains(s.Held, addr) {
 					continue // kept, not given
 				}
-				if why := forbidden(w, after, s, addr); why != "" {
+				if why := forbidden(w, s, addr); why != "" {
 					t.Errorf("%s was given %s: %s", s.Key, addr, why)
 				}
 			}
@@ -232,7 +231,7 @@ func TestLaw5EveryAddressGivenLiesInAPoolThatAllowsTheService(t *testing.T) {
 }
 
 // forbidden says why a Service may not be given an address, by looking at the address alone.
-func forbidden(w *world, after []cluster.Service, s cluster.Service, addr netip.Addr) string {
+func forbidden(w *world, s cluster.Service, addr netip.Addr) string {
 	c := w.config()
 	pool, covered := c.PoolOf(addr)
 	asked := slices.Contains(s.WantAddrs, addr)
@@ -266,16 +265,12 @@ func forbidden(w *world, after []cluster.Service, s cluster.Service, addr netip.
 		return "its pool is not for automatic assignment"
 	case !asked && slices.ContainsFunc(s.WantAddrs, func(a netip.Addr) bool { return cluster.FamilyOf(a) == cluster.FamilyOf(addr) }):
 		return "another address of that family was asked for"
-	case !asked && !reserved && !keptForMe && !heldByAnother(after, s, addr) && pool.AvoidBuggyIPs && addr.Is4() && (addr.As4()[3] == 0 || addr.As4()[3] == 255):
+	case !asked && !reserved && !keptForMe && pool.AvoidBuggyIPs && addr.Is4() && (addr.As4()[3] == 0 || addr.As4()[3] == 255):
 		return "its pool avoids .0 and .255"
 	case s.RequestError != "":
 		return "its annotations cannot be understood"
 	}
 	return ""
-}
-
-func heldByAnother(services []cluster.Service, s cluster.Service, addr netip.Addr) bool {
-	return slices.ContainsFunc(services, func(o cluster.Service) bool { return o.Key != s.Key && slices.Contains(o.Held, addr) })
 }
 
 func TestLaw6AnotherServiceNeverMovesMine(t *testing.T) {
@@ -339,7 +334,7 @@ func obtainable(w *world, c config.Config, services []cluster.Service, s cluster
 		if f == cluster.IPv6 {
 			addr = netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", last))
 		}
-		if forbidden(w, services, s, addr) != "" || contested(c, services, s, addr) {
+		if forbidden(w, s, addr) != "" || contested(c, services, s, addr) {
 			continue
 		}
 		pool, _ := c.PoolOf(addr)

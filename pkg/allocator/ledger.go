@@ -168,14 +168,15 @@ func (l *ledger) firstFree(pool int, f cluster.Family) (netip.Addr, bool) {
 	return l.cursors[pool][f.Index()].next(l.spans, avoid)
 }
 
-// firstShared returns the lowest address of a pool that others hold with the Service's key, and that it may share.
+// firstShared returns the lowest address of a pool that others hold with the Service's key, and that it may share. One of them may have
+// asked by name for one that the pool avoids.
 func (p *pass) firstShared(service, pool int, f cluster.Family) (netip.Addr, bool) {
 	s := &p.services[service]
 	if s.SharingKey == "" {
 		return netip.Addr{}, false
 	}
 	for _, a := range p.shared[s.SharingKey] {
-		if cluster.FamilyOf(a) != f || p.config.PoolIndex(a) != pool {
+		if cluster.FamilyOf(a) != f || p.config.PoolIndex(a) != pool || p.config.Pools[pool].AvoidBuggyIPs && a.Is4() && buggy(a) {
 			continue
 		}
 		if _, taken := p.inUse[a]; taken || p.keptForOthers(service, a) {

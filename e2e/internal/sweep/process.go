@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +44,27 @@ func Read(pid int) (Process, error) {
 		p.Dead = err != nil || len(threads) <= 1
 	}
 	return p, err
+}
+
+// Stopped reports whether a process stands still, with every thread of it: those that run go on for a moment after SIGSTOP.
+func Stopped(pid int) (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false, fmt.Errorf("there is no process %d", pid)
+	}
+	for _, path := range threads {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return false, err
+		}
+		if state := bytes.TrimLeft(data[bytes.LastIndexByte(data, ')')+1:], " "); len(state) == 0 || !bytes.ContainsRune([]byte("TtZX"), rune(state[0])) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func parseStat(pid int, data []byte) (Process, error) {

@@ -1,12 +1,18 @@
 package sweep
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,6 +95,72 @@ func TestKillEndsWhatBelongsAndItsChildrenOnly(t *testing.T) {
 	if h, err := Hold(mine.PID, mine.Born, everything); err == nil {
 		h.Close()
 		t.Error("a dead process can be signalled")
+	}
+}
+
+// TestStoppedIsSaidOfWhatDoesNotRun: of a process with busy threads, once each of them has stopped.
+func TestStoppedIsSaidOfWhatDoesNotRun(t *testing.T) {
+	const helper = "BELLWETHER_TEST_BUSY"
+	if os.Getenv(helper) != "" {
+		for range 4 {
+			go func() {
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+				}
+			}()
+		}
+		time.Sleep(time.Minute)
+		return
+	}
+	busy := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestStoppedIsSaidOfWhatDoesNotRun$")
+	busy.Env = append(os.Environ(), helper+"=1")
+	if err := busy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = busy.Wait() }()
+	defer func() { _ = busy.Process.Kill() }()
+	becomes := func(want bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if stopped, err := Stopped(busy.Process.Pid); err != nil || stopped == want {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+		t.Fatalf("not within a minute: stopped is %t", want)
+	}
+	spent := func() (ticks int) {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", busy.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))[11:13] { // utime, stime: proc_pid_stat(5)
+			n, err := strconv.Atoi(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ticks += n
+		}
+		return ticks
+	}
+	for range 5 {
+		becomes(false)
+		if err := busy.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		becomes(true)
+		before := spent()
+		time.Sleep(50 * time.Millisecond)
+		if after := spent(); after != before {
+			t.Errorf("it is called stopped and ran for %d ticks", after-before)
+		}
+		if err := busy.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Stopped(1 << 30); err == nil {
+		t.Error("a process that is not there is called stopped, or not")
 	}
 }
 

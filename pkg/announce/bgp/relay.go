@@ -158,9 +158,9 @@ func (r *relay) reach(ctx context.Context, own *net.TCPConn, from *bufio.Reader)
 	r.note(progress{away: true, problem: r.progress().problem})
 	for wait := time.Second; ; wait *= 2 {
 		most := time.Duration(r.retry.Load())
-		from := r.from(netip.Addr{})
-		conn, err := r.to.dial(ctx, from, max(most, time.Second))
-		if err == nil && r.arrive(from) {
+		addr := r.from(netip.Addr{})
+		conn, err := r.to.dial(ctx, addr, max(most, time.Second))
+		if err == nil && r.arrive(addr) {
 			return conn
 		}
 		if err == nil {
