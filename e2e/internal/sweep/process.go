@@ -24,6 +24,7 @@ type Process struct {
 	PID, Parent int
 	Born        uint64 // clock ticks since boot
 	Dead        bool   // it only waits to be reaped
+	stopped     bool   // it runs only after SIGCONT
 	kernel      bool
 }
 
@@ -60,8 +61,8 @@ func Stopped(pid int) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if state := bytes.TrimLeft(data[bytes.LastIndexByte(data, ')')+1:], " "); len(state) == 0 || !bytes.ContainsRune([]byte("TtZX"), rune(state[0])) {
-			return false, nil
+		if thread, err := parseStat(pid, data); err != nil || !thread.stopped && !thread.Dead {
+			return false, err
 		}
 	}
 	return true, nil
@@ -81,7 +82,7 @@ func parseStat(pid int, data []byte) (Process, error) {
 	flags, err2 := strconv.ParseUint(f[6], 10, 32)
 	born, err3 := strconv.ParseUint(f[19], 10, 64)
 	const kernelThread = 0x00200000 // PF_KTHREAD of the kernel's sched.h
-	p := Process{PID: pid, Parent: parent, Born: born, Dead: f[0] == "Z" || f[0] == "X", kernel: flags&kernelThread != 0}
+	p := Process{PID: pid, Parent: parent, Born: born, Dead: f[0] == "Z" || f[0] == "X", stopped: f[0] == "T" || f[0] == "t", kernel: flags&kernelThread != 0}
 	return p, errors.Join(err1, err2, err3)
 }
 

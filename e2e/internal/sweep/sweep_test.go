@@ -216,7 +216,7 @@ func TestOnlyOwnGroupsAreKilled(t *testing.T) {
 
 func TestParseStat(t *testing.T) {
 	const tail = " S 7 2 3 4 5 2097216 0 0 0 0 0 0 0 0 20 0 1 0 4242 0"
-	if p, err := parseStat(5, []byte("5 (a) b) c)"+tail)); err != nil || p != (Process{5, 7, 4242, false, true}) {
+	if p, err := parseStat(5, []byte("5 (a) b) c)"+tail)); err != nil || p != (Process{5, 7, 4242, false, false, true}) {
 		t.Errorf("got %+v, %v", p, err)
 	}
 	for _, bad := range []string{"", "5", "5 (x)", "5 (x) S 7", "5 (x) S x 2 3 4 5 64 0 0 0 0 0 0 0 0 20 0 1 0 4242 0"} {

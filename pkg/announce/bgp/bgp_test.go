@@ -291,7 +291,7 @@ func TestADrainThatIsTakenBack(t *testing.T) {
 		b.Set(announce.BGPPlan{"r": session})
 		back := time.Now()
 		await(t, "the session is there again", func() bool { return b.Have()["r"].State == Established && time.Since(back) > farewell })
-		if took := time.Since(back); took > stuck {
+		if took := time.Since(back); took > 30*time.Second {
 			t.Errorf("taken back after %s, it took %s", after, took)
 		}
 	}

@@ -61,28 +61,17 @@ func endOfRIB(afi byte) []byte {
 // endsRIB returns the family whose routes have all been sent according to an UPDATE, 0 if it does not say that. Some say so of IPv4 as of the
 // others, and the length of an attribute may be of two octets.
 func endsRIB(update []byte) (afi byte) {
-	for _, afi := range []byte{bgp.AFI_IP, bgp.AFI_IP6} {
-		unreachable := []byte{byte(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI), 3, 0, afi, bgp.SAFI_UNICAST}
-		short := append([]byte{0, 0, 0, 6, byte(bgp.BGP_ATTR_FLAG_OPTIONAL)}, unreachable...)
-		long := append([]byte{0, 0, 0, 7, byte(bgp.BGP_ATTR_FLAG_OPTIONAL | bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH)}, slices.Insert(unreachable, 1, 0)...)
-		for _, body := range [][]byte{short, long} {
-			if bytes.Equal(update, message(bgp.BGP_MSG_UPDATE, body...)) {
-				return afi
-			}
-		}
-	}
 	if bytes.Equal(update, endOfRIB(bgp.AFI_IP)) {
 		return bgp.AFI_IP
 	}
-	return 0
-}
-
-// holdTime is what an OPEN asks for; 0 is no keepalives.
-func holdTime(open []byte) time.Duration {
-	if len(open) < 24 {
-		return 0
+	const kind, optional, long = byte(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI), byte(bgp.BGP_ATTR_FLAG_OPTIONAL), byte(bgp.BGP_ATTR_FLAG_EXTENDED_LENGTH)
+	for _, begin := range [][]byte{{0, 0, 0, 6, optional, kind, 3}, {0, 0, 0, 7, optional | long, kind, 0, 3}} {
+		family, is := bytes.CutPrefix(update[bgp.BGP_HEADER_LENGTH:], begin)
+		if is && (bytes.Equal(family, []byte{0, bgp.AFI_IP, bgp.SAFI_UNICAST}) || bytes.Equal(family, []byte{0, bgp.AFI_IP6, bgp.SAFI_UNICAST})) {
+			return family[1]
+		}
 	}
-	return time.Duration(binary.BigEndian.Uint16(open[22:])) * time.Second // RFC 4271 section 4.2
+	return 0
 }
 
 // agreed is what an established session can carry.
@@ -106,8 +95,16 @@ func (a agreed) lacks() string {
 	return "IPv4 and IPv6"
 }
 
-// agree returns what an OPEN of the peer agrees to.
-func agree(open *bgp.BGPOpen) (a agreed) {
+// agree returns what an OPEN agrees to. One that cannot be read is answered by gobgp.
+func agree(message []byte) (a agreed, is bool) {
+	parsed, err := bgp.ParseBGPMessage(message)
+	if err != nil {
+		return agreed{}, false
+	}
+	open, is := parsed.Body.(*bgp.BGPOpen)
+	if !is {
+		return agreed{}, false
+	}
 	a.hold = time.Duration(open.HoldTime) * time.Second
 	said := false
 	for _, p := range open.OptParams {
@@ -124,7 +121,7 @@ func agree(open *bgp.BGPOpen) (a agreed) {
 		}
 	}
 	a.v4 = a.v4 || !said // RFC 4760 section 8
-	return a
+	return a, true
 }
 
 // inbound is what a router says on one connection.
@@ -163,12 +160,7 @@ func (in *inbound) admit(m []byte, now time.Time) []byte {
 	switch kindOf(m) {
 	case bgp.BGP_MSG_OPEN:
 		in.opened = true
-		parsed, err := bgp.ParseBGPMessage(m)
-		if err != nil {
-			break // gobgp says so to the router
-		}
-		if said, is := parsed.Body.(*bgp.BGPOpen); is {
-			says := agree(said)
+		if says, is := agree(m); is {
 			in.heard.Store(&says)
 		}
 	case bgp.BGP_MSG_KEEPALIVE:

@@ -45,9 +45,6 @@ type progress struct {
 	problem string // why the last attempt failed
 }
 
-// farewells is how long what gobgp said last may take on its way to the router.
-const farewells = 5 * time.Second
-
 // newRelay waits for gobgp at a port of the loopback interface.
 func newRelay(ctx context.Context, to endpoint, own netip.Addr, counts *counters, changed func()) (*relay, error) {
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -70,7 +67,7 @@ func (r *relay) port() uint16 {
 // accept serves one connection of gobgp at a time: a new one ends the one before. What is under way when ctx ends is said to its end.
 func (r *relay) accept(ctx context.Context) {
 	before := func() {}
-	defer func() { time.AfterFunc(farewells, before) }()
+	defer func() { time.AfterFunc(parted, before) }()
 	for {
 		own, err := r.listener.AcceptTCP()
 		if ctx.Err() != nil {
@@ -229,7 +226,8 @@ func (r *relay) outbound(from *bufio.Reader, router *net.TCPConn) error {
 		}
 		r.counts.sent.count(m)
 		if kindOf(m) == bgp.BGP_MSG_OPEN {
-			hold = cmp.Or(holdTime(m), hold)
+			says, _ := agree(m)
+			hold = cmp.Or(says.hold, hold)
 		}
 		_ = router.SetWriteDeadline(time.Now().Add(min(hold, cmp.Or(r.heard.Load().hold, hold))))
 		if _, err := to.Write(m); err != nil {

@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -64,19 +63,6 @@ func startServer(ctx context.Context, routerID netip.Addr) (*peerServer, error) 
 	err := p.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{Asn: placeholderASN, RouterId: routerID.String(), ListenPort: -1}})
 	if err != nil {
 		return nil, fmt.Errorf("start a BGP server: %w", err)
-	}
-	// Nothing that a peer sends is taken in, and what is put in here is.
-	const local = "local"
-	statement := &api.Statement{Name: local, Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
-		Actions: &api.Actions{RouteAction: api.RouteAction_ACCEPT}}
-	err = errors.Join(
-		p.AddPolicy(ctx, &api.AddPolicyRequest{Policy: &api.Policy{Name: local, Statements: []*api.Statement{statement}}}),
-		p.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{Name: "global",
-			Direction: api.PolicyDirection_IMPORT, Policies: []*api.Policy{{Name: local}}, DefaultAction: api.RouteAction_REJECT}}),
-		p.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{Name: "global",
-			Direction: api.PolicyDirection_EXPORT, DefaultAction: api.RouteAction_ACCEPT}}))
-	if err != nil {
-		return nil, fmt.Errorf("set the policies of a BGP server: %w", err)
 	}
 	return p, nil
 }

@@ -56,9 +56,6 @@ const retry = time.Second
 // steady is how long a session must have lasted to be opened anew at once when it is lost.
 const steady = 10 * time.Second
 
-// stuck is how long a session may be Idle before it is opened anew: gobgp keeps one down for good whose peer sent too many routes.
-const stuck = 30 * time.Second
-
 // unanswered is how long a router may take to answer before that is a problem.
 const unanswered = 10 * time.Second
 
@@ -150,11 +147,6 @@ func (s *session) reconcile(now time.Time) (again time.Duration) {
 		return again
 	case now.Before(s.tryAt):
 		return min(again, s.tryAt.Sub(now))
-	}
-	if s.added != nil && s.state == "Idle" {
-		left := stuck - now.Sub(s.since)
-		s.again = s.again || left <= 0
-		again = min(again, max(left, retry))
 	}
 	password, err := s.password()
 	stands := err != nil && s.state == Established && s.added != nil && s.same(s.relay.to.password)
